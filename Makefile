@@ -1,0 +1,18 @@
+# The only commands a user or a developer needs. Everything they use is installed into .venv.
+.PHONY: demo test check bench clean
+
+demo: ## the main job on real input, with nothing but Python, git and make
+	@scripts/demo
+
+test: ## lint, types, layers, and every test
+	@scripts/check
+	@scripts/test
+
+check: ## lint, types, layers
+	@scripts/check
+
+bench: ## measure against peers, writes docs/benchmarks.md
+	@scripts/bench
+
+clean:
+	rm -rf .venv .batchq outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis

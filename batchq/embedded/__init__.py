@@ -1,0 +1,1 @@
+"""The stack that starts with `batchq submit` where no broker is configured."""

@@ -1,0 +1,1 @@
+"""Rate limits and concurrency leases, over all hosts (Redis) or in one process (memory)."""

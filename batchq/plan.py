@@ -1,0 +1,252 @@
+"""What a run will do, as frozen values: the plan, its steps, and what a worker needs to know.
+
+Everything here travels as JSON: `plan.json` in the run folder, the step in Redis, the item in
+its message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from batchq.outcome import Json
+
+T = TypeVar("T")
+
+Backoff = Literal["exponential", "linear", "constant"]
+Unit = Literal["requests", "tokens"]
+StageKind = Literal["prompt", "task", "command"]
+
+MAX_BATCH_SIZE = 500
+"""Largest batch: the cost per item of a chord grows with its header (see docs/decisions.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One unit of work: `id` is its name everywhere, `index` its place in the input from 0."""
+
+    id: str
+    index: int
+    data: Json
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When to try again, and how long to wait before it; seconds throughout."""
+
+    max_retries: int = 4
+    backoff: Backoff = "exponential"
+    base_s: float = 2.0
+    max_delay_s: float = 60.0
+    jitter: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `amount` requests or tokens in any `period_s` seconds."""
+
+    name: str
+    unit: Unit
+    amount: float
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one provider allows, over all hosts and runs that share a broker."""
+
+    rates: tuple[RateLimit, ...] = ()
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Dollars for a million tokens."""
+
+    input_per_1m: float
+    output_per_1m: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """One LLM endpoint. The key is read from the variable `api_key_env` where the call is made."""
+
+    name: str
+    kind: str
+    base_url: str
+    model: str
+    api_key_env: str = ""
+    limits: Limits = Limits()
+    prices: Prices | None = None
+    timeout_s: float = 120.0
+    simulator: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One part of an item's work. A step without `stages` has exactly one, named "".
+
+    Exactly one of `prompt`, `task` and `command` is set, as `kind` says. `prompt` and `system`
+    are template texts, Jinja2 ones if `prompt_is_jinja` / `system_is_jinja`.
+    """
+
+    name: str
+    kind: StageKind
+    prompt: str = ""
+    prompt_is_jinja: bool = False
+    prompt_file: str = ""
+    system: str = ""
+    system_is_jinja: bool = False
+    provider: ProviderSpec | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    output_schema: Mapping[str, Any] | None = None
+    task: str = ""
+    command: tuple[str, ...] = ()
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """All that a worker needs to run an item of one step; `number` counts from 1.
+
+    `params` are the parameters handed to task functions. `timeout_s` bounds one attempt.
+    """
+
+    number: int
+    name: str
+    stages: tuple[StageSpec, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    retry: RetryPolicy = RetryPolicy()
+    timeout_s: float = 120.0
+    save_prompts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """Where a step's items come from, and which of them it takes.
+
+    `source` is a path or glob relative to the manifest, `py:module:function`, `generate:N`, or
+    "" for the collated output of the last step in `needs`. `whole` makes the entire input one
+    item (`once: true` and `batch_mode: false`).
+    """
+
+    source: str = ""
+    id_field: str = ""
+    only: tuple[str, ...] | None = None
+    skip: tuple[str, ...] = ()
+    limit: int | None = None
+    sample_n: int | None = None
+    sample_method: Literal["random", "first"] = "random"
+    sample_seed: int = 0
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """How a step's outcomes become its collated file.
+
+    `collate` is `module:function`, called with the list of outputs and returning the file's
+    content; empty for an array in input order.
+    """
+
+    file: str
+    id_field: str = ""
+    id_start: int = 1
+    source_id_field: str = ""
+    dedup_by: tuple[str, ...] = ()
+    dedup_keep: Literal["first", "last"] = "first"
+    collate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """How a step's items are cut into batches, and how fast these go out."""
+
+    batch_size: int = 50
+    concurrent_batches: int = 4
+    batch_delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How many failed items a step bears: a count, or a share of its items; None is any number."""
+
+    max_failures: int | None = None
+    max_failure_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step as it will run. Estimates of a step whose input is not there yet are marked so."""
+
+    spec: StepSpec
+    input: InputSpec
+    output: OutputSpec
+    pacing: Pacing
+    queue: str
+    needs: tuple[str, ...]
+    tolerance: Tolerance
+    items: int
+    items_are_estimated: bool
+    batches: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    duration_s: float
+    bound_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a submit will do. `pipeline` is the name of the output folder."""
+
+    name: str
+    pipeline: str
+    labels: Mapping[str, Any]
+    status: str
+    notes: str
+    output_dir: str
+    manifest_path: str
+    base_dir: str
+    params: Mapping[str, Any]
+    steps: tuple[StepPlan, ...]
+    hashes: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    version: int = 1
+
+    def step(self, number: int) -> StepPlan:
+        """The step with this number, from 1."""
+        return self.steps[number - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The items of one chord; `number` counts from 0 within its step."""
+
+    step: int
+    number: int
+    items: tuple[Item, ...]
+
+
+_adapters: dict[type[Any], Any] = {}
+
+
+def _adapter(kind: type[Any]) -> Any:
+    if kind not in _adapters:
+        from pydantic import TypeAdapter  # takes 100 ms that `batchq --help` does not have
+
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def encode(value: Any) -> bytes:
+    """Writes one of the frozen values of this module or of `outcome` as JSON."""
+    return bytes(_adapter(type(value)).dump_json(value))
+
+
+def decode(kind: type[T], data: bytes | str) -> T:
+    """Reads what `encode` wrote; raises pydantic's ValidationError on anything else."""
+    value: T = _adapter(kind).validate_json(data)
+    return value

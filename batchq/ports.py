@@ -1,0 +1,283 @@
+"""What the engine needs from the outside, as protocols; each has an in-memory twin for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from batchq.outcome import Json, Outcome, Summary, Usage
+from batchq.plan import Item, Plan, ProviderSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call to a model. `schema` asks for JSON of that shape where the provider can do it."""
+
+    provider: ProviderSpec
+    messages: tuple[Message, ...]
+    system: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+    timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """A model's answer. `usage` has no price yet."""
+
+    text: str
+    model: str
+    usage: Usage
+    request_id: str = ""
+    # The least that the provider's headers allow now; None where they say nothing.
+    retry_after_s: float | None = None
+
+
+class Provider(Protocol):
+    """Speaks one wire format. One instance a process, used by many threads at once."""
+
+    def call(self, request: ChatRequest) -> ChatReply:
+        """Makes one call, without retries; raises ProviderError for anything but an answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The limiter's answer: go now if `wait_s` is 0, else ask again after it.
+
+    `blocked_by` names the limit that is in the way: rpm, tpm, concurrency, pause.
+    """
+
+    wait_s: float
+    blocked_by: str = ""
+
+    @property
+    def is_granted(self) -> bool:
+        """Whether the call may be made now."""
+        return self.wait_s <= 0
+
+
+class Limiter(Protocol):
+    """Reserves calls under a provider's limits, over every host."""
+
+    def reserve(self, provider: ProviderSpec, lease: str, tokens: int, ttl_s: float) -> Grant:
+        """Takes one request, `tokens` tokens and a concurrency lease, or nothing of these.
+
+        The lease ends by itself after `ttl_s`. Raises RequestTooLarge if `tokens` exceeds a
+        whole limit.
+        """
+        ...
+
+    def settle(self, provider: ProviderSpec, lease: str, reserved: int, used: int) -> None:
+        """Returns the lease and corrects the reserved tokens to those really used."""
+        ...
+
+    def pause(self, provider: ProviderSpec, seconds: float) -> None:
+        """Lets nobody start a call to this provider for so long, on any host."""
+        ...
+
+
+class Claim(StrEnum):
+    """What a worker may do with an item that was delivered to it."""
+
+    RUN = "run"  # it is ours: run it
+    DONE = "done"  # its outcome is there, or its batch is collated: say so, do not call
+    HELD = "held"  # another live process runs it: step back
+    STOPPED = "stopped"  # its run is paused or cancelled: hand it back unrun
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRef:
+    """Names one item of one batch of one run."""
+
+    run: str
+    step: int
+    batch: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """A claim, what ran of the item before (stage -> value), and how often it was started."""
+
+    claim: Claim
+    checkpoints: Mapping[str, Json] = field(default_factory=dict)
+    starts: int = 1
+
+
+class WorkerLedger(Protocol):
+    """The worker's side of the ledger in Redis."""
+
+    def claim(self, ref: ItemRef, owner: str) -> ClaimResult:
+        """Takes an item for `owner`, a live process, unless it is done, held or stopped."""
+        ...
+
+    def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:
+        """Keeps what a stage gave, so that it is not paid again."""
+        ...
+
+    def commit(self, ref: ItemRef, outcome: Outcome) -> bool:
+        """Keeps an outcome and counts it, once: the first one wins. Says whether it was this."""
+        ...
+
+    def beat(self, owner: str, ttl_s: float) -> None:
+        """Says that `owner` is alive for `ttl_s` more seconds."""
+        ...
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    PENDING = "pending"  # frozen, no coordinator took it up yet
+    RUNNING = "running"  # batches go out
+    PAUSED = "paused"  # none goes out, what is in flight ends; resume goes on
+    COMPLETED = "completed"  # all steps are collated
+    FAILED = "failed"  # stopped by itself: too many failures
+    CANCELLED = "cancelled"  # stopped by a person
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self not in (RunState.PENDING, RunState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """How far one step is. `total` is 0 until its items are known."""
+
+    number: int
+    name: str
+    state: Literal["waiting", "running", "done"]
+    total: int
+    batches: int
+    collated: int
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run at one moment, for status and watch."""
+
+    run: str
+    pipeline: str
+    version: str
+    state: RunState
+    reason: str
+    folder: str
+    steps: tuple[StepProgress, ...]
+    in_flight: int
+    started_at: float
+    updated_at: float
+    recent: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> Summary:
+        """All steps together."""
+        return sum((step.summary for step in self.steps), Summary())
+
+
+class RunFolder(Protocol):
+    """One version's folder: the truth about a run. Every file appears whole or not at all."""
+
+    def freeze_items(self, step: int, items: Iterable[Item]) -> int:
+        """Writes a step's items down, once; returns how many there are."""
+        ...
+
+    def batch(self, step: int, number: int, size: int) -> Sequence[Item]:
+        """Reads the items of one batch, without reading those before it."""
+        ...
+
+    def write_batch(self, step: int, number: int, outcomes: Sequence[Outcome]) -> bool:
+        """Writes item files, prompts and the batch's record; False if the record was there."""
+        ...
+
+    def collated_batches(self, step: int) -> set[int]:
+        """The numbers of the batches whose record is there."""
+        ...
+
+    def outcomes(self, step: int) -> Iterator[Outcome]:
+        """Reads back all outcomes of a step, batch by batch, in input order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One row of the catalog's runs. Times are UTC, ISO 8601."""
+
+    run: str
+    pipeline: str
+    version: str
+    state: RunState
+    status: str
+    notes: str
+    mode: str
+    base_version: str
+    folder: str
+    created_at: str
+    ended_at: str = ""
+    duration_s: float = 0.0
+    items: int = 0
+    summary: Summary = Summary()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One row of the catalog's batches, which `pipeline_stats` shows."""
+
+    run: str
+    step: int
+    number: int
+    model: str
+    provider: str
+    items: int
+    started_at: str
+    ended_at: str
+    duration_ms: int
+    summary: Summary
+    avg_confidence: float | None
+
+
+class Catalog(Protocol):
+    """An index of runs; `batchq catalog rebuild` makes it again from the run folders."""
+
+    def put_run(self, record: RunRecord) -> None:
+        """Adds or replaces a run."""
+        ...
+
+    def put_batch(self, record: BatchRecord, outcomes: Sequence[Outcome]) -> None:
+        """Adds or replaces a collated batch and its items, in one transaction."""
+        ...
+
+    def runs(self, pipeline: str | None = None) -> list[RunRecord]:
+        """All runs, or those of one pipeline, oldest first."""
+        ...
+
+    def items(
+        self, run: str, *, step: int | None = None, state: str | None = None, limit: int = 1000
+    ) -> list[Mapping[str, Any]]:
+        """Rows of a run's items, in input order: id, index, step, state, error, tokens, cost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a coordinator needs to take up a run: its id, its folder, its plan."""
+
+    run: str
+    pipeline: str
+    version: str
+    folder: str
+    plan: Plan
+    created_at: float
+    mode: str = "initial"
+    base_version: str = ""

@@ -1,0 +1,1 @@
+"""Clients of LLM endpoints, one module a wire format."""

@@ -1,0 +1,1 @@
+"""Celery: the app, its tasks, chords, and the coordinator."""

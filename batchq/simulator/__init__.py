@@ -1,0 +1,1 @@
+"""An HTTP server that stands in for paid providers."""

@@ -1,0 +1,1 @@
+"""What lasts: run folders and the catalog."""
