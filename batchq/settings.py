@@ -65,6 +65,18 @@ class Settings(BaseSettings):
         return self.catalog_url or f"sqlite:///{self.home.absolute() / 'catalog.sqlite'}"
 
 
+def redis_client_url(broker_url: str) -> str:
+    """Turns a broker URL as Celery reads it into the one that redis-py reads.
+
+    Only a unix socket differs: `redis+socket://:password@/path?virtual_host=1` becomes
+    `unix://:password@/path?db=1`.
+    """
+    scheme, separator, rest = broker_url.partition("://")
+    if scheme != "redis+socket":
+        return broker_url
+    return f"unix{separator}{rest.replace('virtual_host=', 'db=')}"
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Reads the settings; raises UsageError that names the setting which is wrong."""
     try:
