@@ -115,6 +115,22 @@ class ClaimResult:
     starts: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who runs an item, and how often it was started."""
+
+    owner: str
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch in flight: when it was last sent (seconds since the epoch), and how often."""
+
+    sent_at: float
+    dispatches: int
+
+
 class WorkerLedger(Protocol):
     """The worker's side of the ledger in Redis."""
 
@@ -130,8 +146,12 @@ class WorkerLedger(Protocol):
         """Keeps an outcome and counts it, once: the first one wins. Says whether it was this."""
         ...
 
-    def beat(self, owner: str, ttl_s: float) -> None:
-        """Says that `owner` is alive for `ttl_s` more seconds."""
+    def release(self, ref: ItemRef) -> None:
+        """Hands an item back unrun, for another process to claim."""
+        ...
+
+    def is_running(self, run: str) -> bool:
+        """Whether the run's items may go on; false once it is paused, cancelled or failed."""
         ...
 
 

@@ -1,0 +1,66 @@
+"""Every Redis key of the ledger, in one place.
+
+batchq:{RUN}:run            hash    state, reason, and what a coordinator needs to take it up
+batchq:{RUN}:step:N         string  the StepSpec of step N, for workers
+batchq:{RUN}:count:N        hash    counters of step N: ok, failed, tokens, next batch, ...
+batchq:{RUN}:open           hash    "step:batch" -> when it was dispatched; gone once collated
+batchq:{RUN}:out:N:B        hash    index -> outcome, of the open batch B of step N
+batchq:{RUN}:lease:N:B      hash    index -> "starts owner"
+batchq:{RUN}:stage:N:B      hash    "index:stage" -> what the stage gave
+batchq:{RUN}:recent         list    the last failures, newest first
+batchq:{RUN}:lock           string  who advances the run now
+batchq:alive:OWNER          string  a process that says it is alive, with a time to live
+batchq:runs                 zset    run -> when it was created, of the runs that are not over
+batchq:due                  zset    run -> when its coordinator should look at it next
+"""
+
+from __future__ import annotations
+
+ALIVE = "batchq:alive:"
+RUNS = "batchq:runs"
+DUE = "batchq:due"
+
+
+def run(run: str) -> str:
+    """The run's own hash."""
+    return f"batchq:{{{run}}}:run"
+
+
+def step(run: str, step: int) -> str:
+    """What workers know of a step."""
+    return f"batchq:{{{run}}}:step:{step}"
+
+
+def counters(run: str, step: int) -> str:
+    """The step's counters."""
+    return f"batchq:{{{run}}}:count:{step}"
+
+
+def open_batches(run: str) -> str:
+    """The batches that are dispatched and not collated."""
+    return f"batchq:{{{run}}}:open"
+
+
+def outcomes(run: str, step: int, batch: int) -> str:
+    """The outcomes of an open batch."""
+    return f"batchq:{{{run}}}:out:{step}:{batch}"
+
+
+def leases(run: str, step: int, batch: int) -> str:
+    """Who runs which item of an open batch."""
+    return f"batchq:{{{run}}}:lease:{step}:{batch}"
+
+
+def checkpoints(run: str, step: int, batch: int) -> str:
+    """What the stages of an open batch's items gave so far."""
+    return f"batchq:{{{run}}}:stage:{step}:{batch}"
+
+
+def recent(run: str) -> str:
+    """The last failures."""
+    return f"batchq:{{{run}}}:recent"
+
+
+def lock(run: str) -> str:
+    """The lock of whoever advances the run."""
+    return f"batchq:{{{run}}}:lock"

@@ -1,0 +1,366 @@
+"""The ledger in Redis: the truth about what is in flight."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from batchq.errors import QueueError
+from batchq.ledger import keys
+from batchq.outcome import Json, Outcome, Summary, Usage
+from batchq.plan import StepSpec, decode, encode
+from batchq.ports import Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
+LOCK_MS = 60_000
+FORGET_AFTER_S = 24 * 3600  # a finished run can still be watched for a day
+SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
+USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
+
+
+def connect(url: str, *, patience_s: float) -> redis.Redis:
+    """Opens a client whose commands are tried again for about `patience_s` while Redis is away.
+
+    A worker is patient, since an answer that was paid for must reach the ledger; a command
+    line is not.
+    """
+    tries = max(1, round(patience_s / 2))
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=30,
+        socket_connect_timeout=min(5.0, max(1.0, patience_s)),
+        socket_keepalive=None if url.startswith("unix:") else True,
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=2.0, base=0.1), tries),
+        retry_on_error=list(OUTAGES),
+    )
+
+
+def _or_queue_error(method: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except redis.RedisError as error:
+            raise QueueError(f"Redis did not answer: {error}") from error
+
+    return guarded
+
+
+class RedisLedger:
+    """Implements both sides of the ledger; safe to share between threads."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        folder = Path(__file__).parent
+        self._claim = client.register_script((folder / "claim.lua").read_text("utf-8"))
+        self._commit = client.register_script((folder / "commit.lua").read_text("utf-8"))
+        self._specs: dict[tuple[str, int], StepSpec] = {}
+
+    # The worker's side.
+
+    @_or_queue_error
+    def claim(self, ref: ItemRef, owner: str) -> ClaimResult:
+        """See ports.WorkerLedger."""
+        reply = self._claim(
+            keys=[
+                keys.run(ref.run),
+                keys.open_batches(ref.run),
+                keys.outcomes(ref.run, ref.step, ref.batch),
+                keys.leases(ref.run, ref.step, ref.batch),
+                keys.checkpoints(ref.run, ref.step, ref.batch),
+            ],
+            args=[f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE],
+        )
+        kept = {
+            stage: json.loads(value) for stage, value in zip(reply[2::2], reply[3::2], strict=True)
+        }
+        return ClaimResult(Claim(reply[0]), kept, int(reply[1]))
+
+    @_or_queue_error
+    def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:
+        """See ports.WorkerLedger."""
+        key = keys.checkpoints(ref.run, ref.step, ref.batch)
+        self.client.hset(key, f"{ref.index}:{stage}", json.dumps(value))
+
+    @_or_queue_error
+    def commit(self, ref: ItemRef, outcome: Outcome) -> bool:
+        """See ports.WorkerLedger."""
+        line = ""
+        if outcome.error is not None:
+            line = f"{outcome.item_id}: {outcome.error.kind}: {outcome.error.message[:200]}"
+        amounts = [part for pair in _amounts(Summary.of(outcome)) for part in pair]
+        kept = self._commit(
+            keys=[
+                keys.run(ref.run),
+                keys.open_batches(ref.run),
+                keys.outcomes(ref.run, ref.step, ref.batch),
+                keys.leases(ref.run, ref.step, ref.batch),
+                keys.counters(ref.run, ref.step),
+                keys.recent(ref.run),
+            ],
+            args=[f"{ref.step}:{ref.batch}", ref.index, encode(outcome), line, ref.step, *amounts],
+        )
+        return bool(kept)
+
+    @_or_queue_error
+    def release(self, ref: ItemRef) -> None:
+        """See ports.WorkerLedger."""
+        self.client.hdel(keys.leases(ref.run, ref.step, ref.batch), str(ref.index))
+
+    @_or_queue_error
+    def is_running(self, run: str) -> bool:
+        """See ports.WorkerLedger."""
+        return self.client.hget(keys.run(run), "state") == RunState.RUNNING.value
+
+    @_or_queue_error
+    def beat(self, owner: str, ttl_s: float, about: Mapping[str, Any] | None = None) -> None:
+        """Says that `owner` is alive for `ttl_s` more seconds; `about` says who that is."""
+        self.client.set(keys.ALIVE + owner, json.dumps(about or {}), px=round(ttl_s * 1000))
+
+    def spec(self, run: str, step: int) -> StepSpec | None:
+        """What a worker needs to know of a step; None if the run is unknown here."""
+        if (run, step) not in self._specs:
+            text = self.client.get(keys.step(run, step))
+            if text is None:
+                return None
+            if len(self._specs) > 256:
+                self._specs.clear()
+            self._specs[run, step] = decode(StepSpec, str(text))
+        return self._specs[run, step]
+
+    # The coordinator's side.
+
+    @_or_queue_error
+    def register(self, run: str, about: Mapping[str, str], specs: Sequence[StepSpec]) -> None:
+        """Makes a run known: what a coordinator needs to take it up, and its steps for workers."""
+        with self.client.pipeline() as pipe:
+            pipe.hset(
+                keys.run(run), mapping={**about, "state": RunState.RUNNING.value, "reason": ""}
+            )
+            pipe.persist(keys.run(run))
+            for spec in specs:
+                pipe.set(keys.step(run, spec.number), encode(spec))
+            pipe.zadd(keys.RUNS, {run: float(about["created_at"])})
+            pipe.zadd(keys.DUE, {run: 0})
+            pipe.execute()
+
+    @_or_queue_error
+    def rewind(self, run: str, steps: Sequence[int]) -> None:
+        """Lets a run be taken up from its folder again; keeps outcomes that are not in it yet."""
+        with self.client.pipeline() as pipe:
+            pipe.delete(keys.open_batches(run), *(keys.counters(run, step) for step in steps))
+            pipe.execute()
+
+    @_or_queue_error
+    def about(self, run: str) -> dict[str, str]:
+        """The run's own hash; empty if the run is unknown here."""
+        return cast("dict[str, str]", self.client.hgetall(keys.run(run)))
+
+    @_or_queue_error
+    def state(self, run: str) -> RunState | None:
+        """Where a run stands; None if it is unknown here."""
+        state = self.client.hget(keys.run(run), "state")
+        return RunState(str(state)) if state else None
+
+    @_or_queue_error
+    def set_state(self, run: str, state: RunState, reason: str = "") -> None:
+        """Moves a run to another state, and lets its coordinator look at it at once."""
+        with self.client.pipeline() as pipe:
+            pipe.hset(keys.run(run), mapping={"state": state.value, "reason": reason})
+            pipe.zadd(keys.DUE, {run: 0})
+            pipe.execute()
+
+    @_or_queue_error
+    def start_step(
+        self,
+        run: str,
+        step: int,
+        *,
+        total: int,
+        batches: int,
+        max_failures: int | None,
+        done: Summary,
+    ) -> None:
+        """Sets the counters of a step whose items are known; `done` is in its folder already."""
+        values: dict[str, int] = {"total": total, "batches": batches, "next": 0}
+        values.update(_amounts(done))
+        if max_failures is not None:
+            values["max_failures"] = max_failures
+        with self.client.pipeline() as pipe:
+            pipe.delete(keys.counters(run, step))
+            pipe.hset(keys.counters(run, step), mapping=cast("Any", values))
+            pipe.execute()
+
+    @_or_queue_error
+    def counters(self, run: str, step: int) -> dict[str, int]:
+        """The step's counters; empty until it is started."""
+        values = cast("dict[str, str]", self.client.hgetall(keys.counters(run, step)))
+        return {name: int(value) for name, value in values.items()}
+
+    @_or_queue_error
+    def set_counters(self, run: str, step: int, values: Mapping[str, int]) -> None:
+        """Sets some of a step's counters."""
+        self.client.hset(keys.counters(run, step), mapping=cast("Any", dict(values)))
+
+    @_or_queue_error
+    def open_batch(
+        self, run: str, step: int, batch: int, outcomes: Sequence[Outcome] = (), *, dispatches: int
+    ) -> None:
+        """Opens a batch for its items, or again, with the outcomes it has from before."""
+        with self.client.pipeline() as pipe:
+            value = f"{time.time():.3f} {dispatches}"
+            pipe.hset(keys.open_batches(run), f"{step}:{batch}", value)
+            if outcomes:
+                pipe.hset(
+                    keys.outcomes(run, step, batch),
+                    mapping={str(one.index): encode(one).decode() for one in outcomes},
+                )
+            pipe.execute()
+
+    @_or_queue_error
+    def close_batch(self, run: str, step: int, batch: int) -> None:
+        """Forgets an open batch: it is in the run folder now."""
+        with self.client.pipeline() as pipe:
+            pipe.hdel(keys.open_batches(run), f"{step}:{batch}")
+            pipe.delete(
+                keys.outcomes(run, step, batch),
+                keys.leases(run, step, batch),
+                keys.checkpoints(run, step, batch),
+            )
+            pipe.execute()
+
+    @_or_queue_error
+    def open_batches(self, run: str) -> dict[tuple[int, int], OpenBatch]:
+        """(step, batch) -> the batches that are in flight."""
+        found = cast("dict[str, str]", self.client.hgetall(keys.open_batches(run)))
+        batches = {}
+        for name, value in found.items():
+            step, batch = name.split(":")
+            at, dispatches = value.split(" ")
+            batches[int(step), int(batch)] = OpenBatch(float(at), int(dispatches))
+        return batches
+
+    @_or_queue_error
+    def outcomes(self, run: str, step: int, batch: int) -> list[Outcome]:
+        """The outcomes of an open batch so far, by index."""
+        found = cast("dict[str, str]", self.client.hgetall(keys.outcomes(run, step, batch)))
+        return sorted(
+            (decode(Outcome, text) for text in found.values()), key=lambda outcome: outcome.index
+        )
+
+    @_or_queue_error
+    def leases(self, run: str, step: int, batch: int) -> dict[int, Lease]:
+        """Index -> who started an item that has no outcome yet."""
+        found = cast("dict[str, str]", self.client.hgetall(keys.leases(run, step, batch)))
+        parts = {int(index): lease.split(" ", 1) for index, lease in found.items()}
+        return {index: Lease(owner, int(starts)) for index, (starts, owner) in parts.items()}
+
+    @_or_queue_error
+    def queue_length(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        return int(cast("int", self.client.llen(queue)))
+
+    @_or_queue_error
+    def in_flight(self, run: str) -> int:
+        """How many items run right now, on all hosts."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for step, batch in self.open_batches(run):
+                pipe.hlen(keys.leases(run, step, batch))
+            return sum(pipe.execute())
+
+    @_or_queue_error
+    def recent(self, run: str) -> tuple[str, ...]:
+        """The last failures, newest first."""
+        return tuple(cast("list[str]", self.client.lrange(keys.recent(run), 0, 19)))
+
+    @_or_queue_error
+    def purge(self, queues: Sequence[str]) -> None:
+        """Drops the messages of a broker that nobody else uses."""
+        self.client.delete(*queues, "unacked", "unacked_index")
+
+    @_or_queue_error
+    def forget(self, run: str) -> None:
+        """Lets a run that is over fade: its keys expire after a day."""
+        pattern = keys.run(run).removesuffix(":run").replace("{", "\\{").replace("}", "\\}")
+        with self.client.pipeline() as pipe:
+            for key in self.client.scan_iter(match=f"{pattern}:*", count=1000):
+                pipe.expire(key, FORGET_AFTER_S)
+            pipe.zrem(keys.RUNS, run)
+            pipe.zrem(keys.DUE, run)
+            pipe.execute()
+
+    # Who looks at which run, and when.
+
+    @_or_queue_error
+    def look_at(self, run: str, delay_s: float = 0.0) -> None:
+        """Lets a coordinator look at the run after `delay_s`, or earlier if that was asked for."""
+        self.client.zadd(keys.DUE, {run: time.time() + delay_s if delay_s else 0}, lt=True)
+
+    @_or_queue_error
+    def take_due(self, now: float, *, again_s: float) -> list[str]:
+        """Takes the runs that are due; each comes up again after `again_s` by itself."""
+        due = cast("list[str]", self.client.zrangebyscore(keys.DUE, 0, now))
+        # Only whoever moves the time forward has taken a run.
+        return [
+            run
+            for run in due
+            if self.client.zadd(keys.DUE, {run: now + again_s}, xx=True, gt=True, ch=True)
+        ]
+
+    @_or_queue_error
+    def runs(self) -> list[str]:
+        """The runs that are not over, oldest first."""
+        return cast("list[str]", self.client.zrange(keys.RUNS, 0, -1))
+
+    @_or_queue_error
+    def alive(self) -> dict[str, dict[str, Any]]:
+        """Owner -> what it says about itself, of every process that is alive."""
+        names = list(self.client.scan_iter(match=keys.ALIVE + "*", count=1000))
+        values = self.client.mget(names) if names else []
+        return {
+            str(name).removeprefix(keys.ALIVE): json.loads(cast("str", value))
+            for name, value in zip(names, cast("list[Any]", values), strict=True)
+            if value
+        }
+
+    @contextmanager
+    def lock(self, run: str) -> Iterator[bool]:
+        """Holds the right to advance a run; yields False if somebody else has it."""
+        token = uuid.uuid4().hex
+        held = bool(self.client.set(keys.lock(run), token, nx=True, px=LOCK_MS))
+        try:
+            yield held
+        finally:
+            if held and self.client.get(keys.lock(run)) == token:
+                self.client.delete(keys.lock(run))
+
+
+def _amounts(summary: Summary) -> Iterator[tuple[str, int]]:
+    for name in SUMMARY_COUNTERS:
+        yield name, getattr(summary, name)
+    for name in USAGE_COUNTERS:
+        yield name, getattr(summary.usage, name)
+
+
+def summary_of(counters: Mapping[str, int]) -> Summary:
+    """Reads a step's counters as a summary."""
+    usage = Usage(**{name: counters.get(name, 0) for name in USAGE_COUNTERS})
+    return Summary(**{name: counters.get(name, 0) for name in SUMMARY_COUNTERS}, usage=usage)

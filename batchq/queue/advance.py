@@ -1,0 +1,228 @@
+"""Moves a run forward: settles batches, sends the next, ends steps and the run.
+
+Everything here may happen twice, at the same time, or stop in the middle: it reads where the run
+stands from the run folder and the ledger, does the next thing, and looks again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from batchq.collate import (
+    Fate,
+    allowed_failures,
+    batch_count,
+    judge_batch,
+    lost_items,
+    ready_steps,
+    room_for,
+)
+from batchq.errors import BatchqError, QueueError, StoreError
+from batchq.outcome import Outcome
+from batchq.plan import Item, StepPlan
+from batchq.planner import iter_items
+from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
+from batchq.queue.dispatch import dispatch_batch
+from batchq.runner import lost
+from batchq.runs import finish_run, finish_step, open_folder, record_batch
+
+if TYPE_CHECKING:
+    from batchq.queue.app import BatchqApp
+    from batchq.store import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def advance(run: str, app: BatchqApp, collate: tuple[int, int] | None = None) -> None:
+    """Does what is next for a run; with `collate`, first settles that (step, batch).
+
+    A store that fails pauses the run: outcomes stay in Redis, and a resume goes on from there.
+    """
+    ledger = app.services.ledger
+    try:
+        info = app.services.info(run)
+        if info is None:
+            return
+        mover = _Mover(info, app)
+        if collate is not None:
+            mover.settle(*collate)
+        with ledger.lock(run) as is_mine:
+            if is_mine:
+                mover.go_on()
+            else:
+                ledger.look_at(run)  # whoever has the lock may have looked too early
+    except QueueError:
+        raise  # Redis is away: the message comes again, or the next look finds it
+    except StoreError as error:
+        log.warning("the run is paused: %s", error, extra={"run": run})
+        ledger.set_state(run, RunState.PAUSED, str(error))
+    except BatchqError as error:
+        log.exception("the run has failed", extra={"run": run})
+        ledger.set_state(run, RunState.FAILED, str(error))
+
+
+class _Mover:
+    """One look at one run."""
+
+    def __init__(self, info: RunInfo, app: BatchqApp) -> None:
+        self.info = info
+        self.run = info.run
+        self.app = app
+        self.services = app.services
+        self.ledger = app.services.ledger
+        self.folder: RunFolder = open_folder(info.folder)
+
+    def settle(self, number: int, batch: int) -> None:
+        """Decides what becomes of a batch whose chord has ended, and does it."""
+        opened = self.ledger.open_batches(self.run).get((number, batch))
+        if opened is None:
+            return  # settled before
+        step = self.info.plan.step(number)
+        items = self.folder.batch(number, batch, step.pacing.batch_size)
+        outcomes = self.ledger.outcomes(self.run, number, batch)
+        state = self.ledger.state(self.run) or RunState.CANCELLED
+        verdict = judge_batch(items, outcomes, state, opened.dispatches)
+        if verdict.fate is Fate.AGAIN:
+            self.ledger.open_batch(self.run, number, batch, dispatches=opened.dispatches + 1)
+            self._send_again(step, batch, verdict.missing)
+        elif verdict.fate is Fate.PARK:
+            self.folder.park_batch(number, batch, outcomes)
+            self.ledger.close_batch(self.run, number, batch)
+        elif verdict.fate is Fate.GIVE_UP:
+            self._give_up(number, batch, verdict.missing)
+            self._record(step, batch, self.ledger.outcomes(self.run, number, batch))
+        else:
+            self._record(step, batch, outcomes)
+
+    def go_on(self) -> None:
+        """Does all that can be done now."""
+        while self.ledger.state(self.run) is RunState.RUNNING:
+            done = self.folder.done_steps()
+            if len(done) == len(self.info.plan.steps):
+                finish_run(self.info, RunState.COMPLETED, "", self.services)
+                return
+            ended = [self._move(step) for step in ready_steps(self.info.plan.steps, done)]
+            if not any(ended):
+                return
+        about = self.ledger.about(self.run)
+        self._drain(RunState(about["state"]), about["reason"])
+
+    def _move(self, step: StepPlan) -> bool:
+        """Sends what a step has room for, or ends it; says whether it was ended."""
+        number = step.spec.number
+        counters = self.ledger.counters(self.run, number) or self._start(step)
+        batches = batch_count(counters["total"], step.pacing.batch_size)
+        opened = {
+            batch: at
+            for (owner, batch), at in self.ledger.open_batches(self.run).items()
+            if owner == number
+        }
+        for batch, one in opened.items():
+            self._rescue(step, batch, one)
+        position = counters["next"]
+        while position < batches:
+            last_at = counters.get("sent_at_ms", 0) / 1000
+            room = room_for(step, opened, last_at, time.time())
+            if room.wait_s:
+                self.ledger.look_at(self.run, room.wait_s)
+            if not room.batches:
+                return False
+            if position not in opened and not self.folder.has_batch(number, position):
+                self._send(step, position)
+                opened[position] = OpenBatch(time.time(), 1)
+                counters["sent_at_ms"] = round(time.time() * 1000)
+            position += 1
+            values = {"next": position, "sent_at_ms": counters.get("sent_at_ms", 0)}
+            self.ledger.set_counters(self.run, number, values)
+        if any(owner == number for owner, _ in self.ledger.open_batches(self.run)):
+            return False
+        if len(self.folder.collated_batches(number)) < batches:
+            self.ledger.set_counters(self.run, number, {"next": 0})  # a record is gone: do it again
+            return True
+        finish_step(self.info, step, self.services)
+        return True
+
+    def _start(self, step: StepPlan) -> dict[str, int]:
+        """Freezes a step's items, unless that was done, and sets its counters."""
+        number = step.spec.number
+        total = self.folder.item_count(number)
+        if total is None:
+            previous = None
+            if step.needs:
+                before = next(s for s in self.info.plan.steps if s.spec.name == step.needs[-1])
+                previous = self.folder.read_collated(before.spec.number)
+            total = self.folder.freeze_items(number, iter_items(self.info.plan, number, previous))
+        self.ledger.start_step(
+            self.run,
+            number,
+            total=total,
+            batches=batch_count(total, step.pacing.batch_size),
+            max_failures=allowed_failures(step.tolerance, total),
+            done=self.folder.summary(number),
+        )
+        return self.ledger.counters(self.run, number)
+
+    def _send(self, step: StepPlan, batch: int) -> None:
+        """Sends the items of a batch that have no outcome from before."""
+        number = step.spec.number
+        kept = self.folder.parked(number, batch)
+        self.ledger.open_batch(self.run, number, batch, kept, dispatches=1)
+        items = self.folder.batch(number, batch, step.pacing.batch_size)
+        have = {one.index for one in self.ledger.outcomes(self.run, number, batch)}
+        missing = [item for item in items if item.index not in have]
+        if missing:
+            dispatch_batch(self.run, step, batch, missing, self.app)
+        else:
+            self._record(step, batch, self.ledger.outcomes(self.run, number, batch))
+
+    def _rescue(self, step: StepPlan, batch: int, opened: OpenBatch) -> None:
+        """Sends the items of an open batch again that nobody will bring."""
+        if time.time() - opened.sent_at < 2 * self.services.settings.lease_ttl_s:
+            return
+        number = step.spec.number
+        have = {one.index for one in self.ledger.outcomes(self.run, number, batch)}
+        items = self.folder.batch(number, batch, step.pacing.batch_size)
+        missing = [item for item in items if item.index not in have]
+        leases, alive = self.ledger.leases(self.run, number, batch), self.ledger.alive()
+        is_running = self.ledger.state(self.run) is RunState.RUNNING
+        is_held = any(leases[one.index].owner in alive for one in missing if one.index in leases)
+        if not missing or not (is_running or is_held):
+            self.settle(number, batch)  # its callback never came
+            return
+        is_queue_empty = self.ledger.queue_length(f"batchq.{step.queue}") == 0
+        found = lost_items(missing, leases, alive, is_queue_empty=is_queue_empty)
+        if found and is_running:
+            self.ledger.open_batch(self.run, number, batch, dispatches=opened.dispatches)
+            self._send_again(step, batch, found)
+
+    def _send_again(self, step: StepPlan, batch: int, items: tuple[Item, ...]) -> None:
+        log.warning(
+            "%d items of batch %d of step %s were lost on the way, sending them again",
+            len(items),
+            batch,
+            step.spec.name,
+            extra={"run": self.run},
+        )
+        dispatch_batch(self.run, step, batch, items, self.app)
+
+    def _give_up(self, number: int, batch: int, missing: tuple[Item, ...]) -> None:
+        leases = self.ledger.leases(self.run, number, batch)
+        for item in missing:
+            starts = leases[item.index].starts if item.index in leases else 0
+            ref = ItemRef(self.run, number, batch, item.index)
+            self.ledger.commit(ref, lost(item, starts, time.time()))
+
+    def _record(self, step: StepPlan, batch: int, outcomes: list[Outcome]) -> None:
+        """Makes a batch durable, then lets Redis forget it."""
+        self.folder.write_batch(step.spec.number, batch, outcomes, step.output)
+        record_batch(self.info, step, batch, outcomes, self.services)
+        self.ledger.close_batch(self.run, step.spec.number, batch)
+
+    def _drain(self, state: RunState, reason: str) -> None:
+        """Waits until nothing of a stopped run is in flight, then ends it unless it is paused."""
+        for (number, batch), opened in self.ledger.open_batches(self.run).items():
+            self._rescue(self.info.plan.step(number), batch, opened)
+        if state is not RunState.PAUSED and not self.ledger.open_batches(self.run):
+            finish_run(self.info, state, reason, self.services)

@@ -1,0 +1,96 @@
+"""Makes the Celery app: JSON only, late acknowledgement, one queue a kind of work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from celery.signals import celeryd_init
+from kombu import Queue
+
+from batchq.settings import Settings, backend_url
+
+if TYPE_CHECKING:
+    from batchq.services import Services
+
+CONTROL_QUEUE = "batchq.control"
+DEFAULT_QUEUES = ("batchq.llm", "batchq.cpu")
+LOCAL_BROKER = "redis://127.0.0.1:6379/0"
+
+
+class BatchqApp(Celery):
+    """A Celery app that knows its settings, and makes the process's services when first asked."""
+
+    settings: Settings
+    _services: Services | None = None
+
+    @property
+    def services(self) -> Services:
+        """The services of this process."""
+        if self._services is None:
+            from batchq.services import build_services  # opens connections: not before a fork
+
+            self._services = build_services(self.settings)
+        return self._services
+
+    def forget_services(self) -> None:
+        """Drops the services after a fork, so that a child opens connections of its own."""
+        self._services = None
+
+
+def make_app(settings: Settings) -> BatchqApp:
+    """Makes the app for a broker; the default without one is a Redis on this machine.
+
+    Workers consume `batchq.llm` and `batchq.cpu` unless told otherwise by `-Q`; the
+    coordinator's queue only by name, since it needs the run folders.
+    """
+    broker = settings.broker_url or LOCAL_BROKER
+    app = BatchqApp("batchq", include=["batchq.queue.tasks"])
+    app.settings = settings.model_copy(update={"broker_url": broker})
+    app.conf.update(
+        broker_url=broker,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport_options(settings),
+        result_backend=f"batchq.queue.backend:Backend+{backend_url(broker)}",
+        result_backend_thread_safe=True,  # else every greenlet opens a connection of its own
+        result_backend_transport_options={"retry_policy": {"timeout": 600.0}},
+        result_expires=24 * 3600,
+        redis_socket_timeout=30.0,
+        redis_socket_keepalive=not broker.startswith("redis+socket"),
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        task_default_queue=DEFAULT_QUEUES[0],
+        task_queues=[Queue(name) for name in DEFAULT_QUEUES],
+        task_create_missing_queues=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # a poison item would come back for ever: see collate
+        task_track_started=False,
+        task_store_eager_result=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=True,
+        worker_proc_alive_timeout=60.0,
+        enable_utc=True,
+    )
+    from batchq.queue.coordinator import CoordinatorStep, HeartbeatStep
+
+    app.steps["worker"].update([CoordinatorStep, HeartbeatStep])
+    return app
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "visibility_timeout": settings.visibility_timeout_s,
+        "socket_timeout": 30.0,
+        "socket_connect_timeout": 5.0,
+        "health_check_interval": 25,
+    }
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]  # celery's signals have no types
+def _feed_greenlets(conf: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
+    # With a multiplier of 1 a gevent worker stalls in its event loop at half its slots.
+    if options and str(options.get("pool", "")).startswith("gevent"):
+        conf.worker_prefetch_multiplier = 4

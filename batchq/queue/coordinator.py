@@ -1,0 +1,87 @@
+"""What a worker does besides tasks: it says that it is alive, and a coordinator looks at runs."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from typing import Any
+
+from celery import bootsteps
+
+from batchq.errors import BatchqError
+from batchq.queue import heart
+from batchq.queue.app import CONTROL_QUEUE
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+LOOK_AGAIN_S = 5.0
+
+
+class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+    """Lets `doctor` and `status` see the worker: its host, queues, slots and version."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        self.stop_event = threading.Event()
+
+    def start(self, worker: Any) -> None:
+        """Beats until the worker stops."""
+        services = worker.app.services
+        name = f"worker-{socket.gethostname()}-{worker.pid}"
+        queues = ",".join(sorted(worker.app.amqp.queues.consume_from))
+        role = "coordinator" if CONTROL_QUEUE in queues.split(",") else "worker"
+        slots = int(worker.concurrency or 0)
+        try:
+            heart.beat(services, name, role=role, queues=queues, slots=slots)
+        except BatchqError as error:
+            log.warning("no heartbeat: %s", error)
+        heart.start(services, name, role=role, queues=queues, slots=slots, stop=self.stop_event)
+
+    def stop(self, worker: Any) -> None:
+        """Stops beating."""
+        self.stop_event.set()
+
+
+class CoordinatorStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+    """Looks at every run when it is due: after a delay between batches, and now and then.
+
+    So a run goes on even if the message that should have woken its coordinator was lost.
+    """
+
+    requires = (HeartbeatStep,)
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        self.stop_event = threading.Event()
+
+    def include_if(self, worker: Any) -> bool:
+        """Only where the control queue is consumed."""
+        return CONTROL_QUEUE in worker.app.amqp.queues.consume_from
+
+    def start(self, worker: Any) -> None:
+        """Starts to look."""
+        thread = threading.Thread(
+            target=self._look, args=(worker.app,), name="batchq-coordinator", daemon=True
+        )
+        thread.start()
+
+    def stop(self, worker: Any) -> None:
+        """Stops to look."""
+        self.stop_event.set()
+
+    def _look(self, app: Any) -> None:
+        from batchq.queue.advance import advance
+
+        ledger = app.services.ledger
+        while not self.stop_event.wait(TICK_S):
+            try:
+                for run in ledger.take_due(time.time(), again_s=LOOK_AGAIN_S):
+                    advance(run, app)
+            except BatchqError as error:
+                log.warning("cannot look at the runs: %s", error)
+            except Exception:
+                # The border of this thread: a fault in one look must not end all the others.
+                log.exception("a look at the runs failed")

@@ -1,0 +1,73 @@
+"""Says that this process is alive, so that nobody else runs the items it holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+import batchq
+from batchq.errors import QueueError
+
+if TYPE_CHECKING:
+    from batchq.services import Services
+
+log = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_owner = ""
+_pid = 0
+
+
+def owner(services: Services) -> str:
+    """This process's name in leases; starts its heartbeat when first asked, also after a fork."""
+    global _owner, _pid
+    if _pid != os.getpid():
+        with _lock:
+            if _pid != os.getpid():
+                name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+                beat(services, name, role="process")
+                start(services, name, role="process")
+                _owner, _pid = name, os.getpid()
+    return _owner
+
+
+def start(
+    services: Services,
+    name: str,
+    *,
+    role: str,
+    queues: str = "",
+    slots: int = 0,
+    stop: threading.Event | None = None,
+) -> threading.Thread:
+    """Beats in the background until the process ends or `stop` is set."""
+    ended = stop or threading.Event()
+    every_s = services.settings.lease_ttl_s / 5
+
+    def loop() -> None:
+        while not ended.wait(every_s):
+            try:
+                beat(services, name, role=role, queues=queues, slots=slots)
+            except QueueError as error:
+                log.warning("no heartbeat: %s", error)
+
+    thread = threading.Thread(target=loop, name="batchq-heart", daemon=True)
+    thread.start()
+    return thread
+
+
+def beat(services: Services, name: str, *, role: str, queues: str = "", slots: int = 0) -> None:
+    """Beats once."""
+    about = {
+        "role": role,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": batchq.__version__,
+        "queues": queues,
+        "slots": slots,
+    }
+    services.ledger.beat(name, services.settings.lease_ttl_s, about)

@@ -1,0 +1,269 @@
+"""Runs one item: claim it, walk its stages, keep the outcome."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from batchq.conditions import evaluate
+from batchq.errors import AuthFailed, LimitError, OutputError, ProviderError, TaskError
+from batchq.outcome import Attempt, ItemError, Json, Outcome, SentPrompt, State, Usage
+from batchq.plan import Item, StageSpec, StepSpec
+from batchq.ports import Claim, ItemRef, WorkerLedger
+from batchq.retry import decide
+from batchq.stages import (
+    Conversation,
+    StageResult,
+    TaskContext,
+    Tools,
+    call_model,
+    call_task,
+    merged,
+    run_command,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_STARTS = 3
+"""An item that took its process down this often is given up."""
+
+RAW_LIMIT = 20_000
+LOOK_EVERY_S = 1.0
+ITEM_ERRORS = (ProviderError, OutputError, TaskError, LimitError)
+
+
+class RunHalted(Exception):
+    """Raised inside the runner when going on would fail every item alike, such as a bad key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the runner did with an item: the claim it got, and why the run should stand still."""
+
+    claim: Claim
+    is_ok: bool = False
+    halt: str = ""
+
+
+@dataclass
+class _Walk:
+    """What is known of an item on its way through its stages."""
+
+    ref: ItemRef
+    item: Item
+    step: StepSpec
+    owner: str
+    tools: Tools
+    checkpoints: dict[str, Json]
+    attempts: list[Attempt] = field(default_factory=list)
+    prompts: list[SentPrompt] = field(default_factory=list)
+    repaired: bool = False
+    raw: str = ""
+    rng: random.Random = field(default_factory=random.Random)
+
+    def usage(self) -> Usage:
+        return sum((attempt.usage for attempt in self.attempts), Usage())
+
+
+def run_item(
+    ref: ItemRef, item: Item, step: StepSpec, ledger: WorkerLedger, owner: str, tools: Tools
+) -> Receipt:
+    """Runs an item unless it is done, held or stopped, and keeps its outcome in the ledger.
+
+    Raises nothing for reasons of the item; QueueError if the ledger is out of reach for long.
+    """
+    claim = ledger.claim(ref, owner)
+    if claim.claim is not Claim.RUN:
+        return Receipt(claim.claim)
+    started_at = tools.clock()
+    tools = replace(tools, sleep=_watchful_sleep(ref, ledger, tools.sleep))
+    walk = _Walk(ref, item, step, owner, tools, dict(claim.checkpoints))
+    error: ItemError | None = None
+    output: Json = None
+    if claim.starts > MAX_STARTS:
+        error = ItemError("worker_lost", f"its process died {MAX_STARTS} times while it ran")
+    else:
+        try:
+            output = _walk_stages(walk, ledger)
+        except RunHalted as halt:
+            ledger.release(ref)
+            return Receipt(Claim.STOPPED, halt=str(halt))
+        except _StageFailed as failed:
+            error = failed.error
+        except Exception as failure:
+            # One of the two borders: a fault of ours must not break the chord.
+            log.exception("item failed by a fault in batchq", extra={"item": item.id})
+            error = ItemError("internal", f"{type(failure).__name__}: {failure}")
+    outcome = Outcome(
+        item_id=item.id,
+        index=item.index,
+        state=State.OK if error is None else State.FAILED,
+        output=output if error is None else None,
+        error=error,
+        attempts=tuple(walk.attempts),
+        usage=walk.usage(),
+        prompts=tuple(walk.prompts) if step.save_prompts else (),
+        raw=walk.raw[:RAW_LIMIT] if error is not None else "",
+        repaired=walk.repaired,
+        started_at=started_at,
+        ended_at=tools.clock(),
+        worker=owner.partition("/")[0],
+    )
+    ledger.commit(ref, outcome)
+    return Receipt(Claim.RUN, is_ok=outcome.is_ok)
+
+
+def _watchful_sleep(
+    ref: ItemRef, ledger: WorkerLedger, sleep: Callable[[float], None]
+) -> Callable[[float], None]:
+    """A sleep that ends early, with RunHalted, when the run is paused or cancelled."""
+
+    def watchful(seconds: float) -> None:
+        while seconds > LOOK_EVERY_S:
+            sleep(LOOK_EVERY_S)
+            seconds -= LOOK_EVERY_S
+            if not ledger.is_running(ref.run):
+                raise RunHalted
+        sleep(seconds)
+
+    return watchful
+
+
+class _StageFailed(Exception):
+    def __init__(self, error: ItemError) -> None:
+        self.error = error
+        super().__init__(error.message)
+
+
+def _walk_stages(walk: _Walk, ledger: WorkerLedger) -> Json:
+    """Does each stage that is due; returns the last value, or all of them for several stages."""
+    data = walk.item.data
+    values: dict[str, Json] = {}
+    stages = walk.step.stages
+    for stage in stages:
+        if stage.name in walk.checkpoints:
+            value = walk.checkpoints[stage.name]
+        elif stage.when and not _is_due(stage, data):
+            continue
+        else:
+            value = _attempt_stage(walk, stage, data)
+            if len(stages) > 1:
+                ledger.checkpoint(walk.ref, stage.name, value)
+        values[stage.name] = value
+        if len(stages) > 1:
+            data = merged(data, stage.name, value)
+    return values[""] if len(stages) == 1 and stages[0].name == "" else _final(values)
+
+
+def _final(values: Mapping[str, Json]) -> Json:
+    """The output of a staged item: the fields of all its stages, and each under its name."""
+    output: Json = {}
+    for stage, value in values.items():
+        output = merged(output, stage, value)
+    return output
+
+
+def _is_due(stage: StageSpec, data: Json) -> bool:
+    try:
+        return bool(evaluate(stage.when, data))
+    except TaskError as error:
+        raise _StageFailed(ItemError(error.kind, str(error), stage.name)) from error
+
+
+def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
+    """Tries a stage as often as the step's retry policy allows."""
+    try:
+        one_try = _prepare(walk, stage, data)
+    except TaskError as error:
+        raise _StageFailed(ItemError(error.kind, str(error), stage.name)) from error
+    number = 0
+    while True:
+        number += 1
+        began = walk.tools.clock()
+        try:
+            result = one_try.go(number)
+        except ITEM_ERRORS as error:
+            problem = ItemError(error.kind, str(error), stage.name)
+            walk.attempts.append(one_try.attempt(number, began, problem))
+            walk.raw = one_try.raw()
+            if isinstance(error, AuthFailed):
+                raise RunHalted(f"step {walk.step.name}: {error}") from error
+            decision = decide(walk.step.retry, error, number, walk.rng)
+            if not decision.retry:
+                raise _StageFailed(problem) from error
+            if isinstance(error, OutputError) and one_try.talk is not None:
+                one_try.talk.ask_again(error)
+            walk.tools.sleep(decision.wait_s)
+        else:
+            walk.attempts.append(one_try.attempt(number, began, None, result))
+            walk.repaired = walk.repaired or result.repaired
+            return result.value
+
+
+@dataclass
+class _Try:
+    """One stage, ready to be tried; `talk` is set for prompts."""
+
+    walk: _Walk
+    stage: StageSpec
+    run: Callable[[int], StageResult]
+    talk: Conversation | None = None
+
+    def go(self, number: int) -> StageResult:
+        return self.run(number)
+
+    def raw(self) -> str:
+        return self.talk.raw if self.talk else ""
+
+    def attempt(
+        self, number: int, began: float, error: ItemError | None, result: StageResult | None = None
+    ) -> Attempt:
+        talk = self.talk
+        return Attempt(
+            number=number,
+            started_at=began,
+            duration_s=round(self.walk.tools.clock() - began, 6),
+            waited_s=round(talk.waited_s, 6) if talk else 0.0,
+            stage=self.stage.name,
+            error=error,
+            usage=talk.usage if talk else Usage(),
+            model=result.model if result else (talk.model if talk else ""),
+        )
+
+
+def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
+    step, tools = walk.step, walk.tools
+    if stage.kind == "prompt":
+        talk = Conversation.begin(stage, data)
+        walk.prompts.append(SentPrompt(stage.name, talk.text))
+
+        def ask(number: int) -> StageResult:
+            lease = (
+                f"{walk.ref.run}/{step.number}/{walk.ref.index}/{stage.name}/{number}/{walk.owner}"
+            )
+            return call_model(talk, step, lease, tools)
+
+        return _Try(walk, stage, ask, talk)
+    if stage.kind == "command":
+        return _Try(walk, stage, lambda _: run_command(stage, data, step.timeout_s))
+    item = replace(walk.item, data=data)
+
+    def call(number: int) -> StageResult:
+        context = TaskContext(walk.ref.run, step.name, item.id, item.index, number, log)
+        return call_task(stage, item, step, context, tools)
+
+    return _Try(walk, stage, call)
+
+
+def lost(item: Item, starts: int, now: float) -> Outcome:
+    """The outcome of an item whose process died each time it ran."""
+    return Outcome(
+        item_id=item.id,
+        index=item.index,
+        state=State.FAILED,
+        error=ItemError("worker_lost", f"its process died {starts} times while it ran"),
+        started_at=now,
+        ended_at=now,
+    )

@@ -1,0 +1,237 @@
+"""The life of a run in its folder and the catalog: created, recorded, ended, found again."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchq.errors import RunNotFound
+from batchq.ledger.redis import summary_of
+from batchq.outcome import Outcome, Summary
+from batchq.plan import Plan, StepPlan
+from batchq.planner import iter_items
+from batchq.ports import (
+    BatchRecord,
+    Progress,
+    RunInfo,
+    RunRecord,
+    RunState,
+    StepProgress,
+)
+from batchq.services import Services
+from batchq.stages import find_function
+
+if TYPE_CHECKING:
+    from batchq.store import Outputs, RunFolder
+
+RUN_NAME = re.compile(r"(?P<pipeline>[^@]+)(@(?P<version>v\d+|latest))?")
+
+
+def open_folder(url: str) -> RunFolder:
+    """Opens a run folder by its URL."""
+    from batchq.store import RunFolder  # fsspec takes time that `--help` does not have
+
+    return RunFolder.open(url)
+
+
+def open_outputs(plan: Plan) -> Outputs:
+    """Opens the folder that a plan's versions are in: relative to the manifest."""
+    from batchq.store import Outputs
+
+    return Outputs(str(Path(plan.base_dir, plan.output_dir)))
+
+
+def create_run(plan: Plan, lock_text: str, services: Services, *, now: float) -> RunInfo:
+    """Makes the next version's folder, freezes plan and items in it, and indexes it.
+
+    Raises PlanError if the input changed under the plan, StoreError if the folder cannot be
+    written; then nothing of the version is left.
+    """
+    folder = open_outputs(plan).create_version(plan.pipeline)
+    try:
+        folder.write_plan(plan)
+        folder.write_lock(lock_text)
+        for step in plan.steps:
+            if step.input.source:
+                folder.freeze_items(step.spec.number, iter_items(plan, step.spec.number))
+        info = RunInfo(
+            run=uuid.uuid4().hex[:12],
+            pipeline=plan.pipeline,
+            version=folder.version,
+            folder=folder.url,
+            plan=plan,
+            created_at=now,
+        )
+        record = _record(info, RunState.PENDING, Summary(), now)
+        folder.write_metadata(record, plan, {})
+        services.catalog.put_run(record)
+    except BaseException:
+        folder.discard()
+        raise
+    return info
+
+
+def record_batch(
+    info: RunInfo, step: StepPlan, batch: int, outcomes: Sequence[Outcome], services: Services
+) -> None:
+    """Indexes a collated batch."""
+    provider = next((s.provider for s in step.spec.stages if s.provider is not None), None)
+    started = min((one.started_at for one in outcomes), default=info.created_at)
+    ended = max((one.ended_at for one in outcomes), default=info.created_at)
+    numbers = [
+        one.output["confidence"]
+        for one in outcomes
+        if isinstance(one.output, dict)
+        and isinstance(one.output.get("confidence"), int | float)
+        and not isinstance(one.output["confidence"], bool)
+    ]
+    record = BatchRecord(
+        run=info.run,
+        step=step.spec.number,
+        number=batch,
+        model=provider.model if provider else "",
+        provider=provider.name if provider else "",
+        items=len(outcomes),
+        started_at=iso(started),
+        ended_at=iso(ended),
+        duration_ms=round((ended - started) * 1000),
+        summary=sum((Summary.of(one) for one in outcomes), Summary()),
+        avg_confidence=sum(numbers) / len(numbers) if numbers else None,
+    )
+    services.catalog.put_batch(record, outcomes)
+
+
+def finish_step(info: RunInfo, step: StepPlan, services: Services) -> None:
+    """Merges a step's batches into its collated file and its errors file."""
+    folder = open_folder(info.folder)
+    _collate(folder, step, services)
+    folder.mark_done(step.spec.number)
+
+
+def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
+    number = step.spec.number
+    if step.output.collate:
+        function = find_function(step.output.collate, services.tools.tasks)
+        outputs = [one.output for one in folder.outcomes(number) if one.is_ok]
+        folder.write_collated(number, step.output, function(outputs))
+    else:
+        folder.collate(number, step.output)
+    folder.write_errors(number)
+
+
+def finish_run(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
+    """Writes the metadata, points `latest` here if the run is complete, and lets Redis forget it."""
+    folder = open_folder(info.folder)
+    now = time.time()
+    for step in info.plan.steps:
+        if step.spec.number not in folder.done_steps() and folder.item_count(step.spec.number):
+            _collate(folder, step, services)  # what there is of a run that ended early
+    summaries = {step.spec.number: folder.summary(step.spec.number) for step in info.plan.steps}
+    record = _record(info, state, sum(summaries.values(), Summary()), now)
+    folder.write_metadata(record, info.plan, summaries, reason)
+    if state is RunState.COMPLETED:
+        open_outputs(info.plan).point_latest(info.pipeline, info.version)
+    services.catalog.put_run(record)
+    services.ledger.set_state(info.run, state, reason)
+    services.ledger.forget(info.run)
+
+
+def _record(info: RunInfo, state: RunState, summary: Summary, now: float) -> RunRecord:
+    is_over = state.is_over
+    return RunRecord(
+        run=info.run,
+        pipeline=info.pipeline,
+        version=info.version,
+        state=state,
+        status=info.plan.status,
+        notes=info.plan.notes,
+        mode=info.mode,
+        base_version=info.base_version,
+        folder=info.folder,
+        created_at=iso(info.created_at),
+        ended_at=iso(now) if is_over else "",
+        duration_s=round(now - info.created_at, 3) if is_over else 0.0,
+        items=info.plan.steps[0].items,
+        summary=summary,
+    )
+
+
+def iso(at: float) -> str:
+    """Seconds since the epoch as UTC in ISO 8601, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def progress(run: str, services: Services, now: float) -> Progress | None:
+    """Reads how far a run is from the ledger alone, so it works wherever the broker is reached."""
+    ledger = services.ledger
+    about = ledger.about(run)
+    if not about:
+        return None
+    steps = []
+    opened = ledger.open_batches(run)
+    for number, name in enumerate(about["steps"].split("\n"), 1):
+        counters = ledger.counters(run, number)
+        total, batches = counters.get("total", 0), counters.get("batches", 0)
+        open_here = sum(owner == number for owner, _ in opened)
+        collated = max(0, counters.get("next", 0) - open_here)
+        summary = summary_of(counters)
+        is_done = bool(counters) and collated >= batches and summary.total >= total
+        state = "waiting" if not counters else "done" if is_done else "running"
+        steps.append(StepProgress(number, name, state, total, batches, collated, summary))  # type: ignore[arg-type]  # a literal
+    return Progress(
+        run=run,
+        pipeline=about["pipeline"],
+        version=about["version"],
+        state=RunState(about["state"]),
+        reason=about["reason"],
+        folder=about["folder"],
+        steps=tuple(steps),
+        in_flight=ledger.in_flight(run),
+        started_at=float(about["created_at"]),
+        updated_at=now,
+        recent=ledger.recent(run),
+    )
+
+
+def find_run(name: str, services: Services) -> RunRecord:
+    """Finds `pipeline@v3`, `pipeline@latest`, `pipeline` (its newest) or a run id in the catalog.
+
+    Raises RunNotFound with the nearest names.
+    """
+    matched = RUN_NAME.fullmatch(name)
+    records = services.catalog.runs()
+    if matched is not None:
+        wanted = [one for one in records if one.pipeline == matched["pipeline"]]
+        version = matched["version"]
+        if version == "latest":
+            wanted = [one for one in wanted if one.state is RunState.COMPLETED]
+        elif version:
+            wanted = [one for one in wanted if one.version == version]
+        wanted = wanted or [one for one in records if one.run == name]
+        if wanted:
+            return max(wanted, key=lambda one: int(one.version[1:]))
+    known = [f"{one.pipeline}@{one.version}" for one in records]
+    near = difflib.get_close_matches(name, [*known, *{one.pipeline for one in records}], n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "`batchq list --all` shows what there is"
+    raise RunNotFound(f"no run is named {name}; {hint}")
+
+
+def load_run(record: RunRecord) -> RunInfo:
+    """Reads what a coordinator needs of a run from its folder; for a resume."""
+    folder = open_folder(record.folder)
+    return RunInfo(
+        run=record.run,
+        pipeline=record.pipeline,
+        version=record.version,
+        folder=record.folder,
+        plan=folder.read_plan(),
+        created_at=datetime.fromisoformat(record.created_at).timestamp(),
+        mode=record.mode,
+        base_version=record.base_version,
+    )

@@ -1,0 +1,82 @@
+"""Puts the parts together: settings in, everything a process works with out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from batchq.errors import QueueError
+from batchq.ledger.redis import RedisLedger, connect
+from batchq.limiter import RedisLimiter
+from batchq.ports import RunInfo
+from batchq.providers import get_provider
+from batchq.settings import Settings, redis_client_url
+from batchq.stages import Tools
+
+if TYPE_CHECKING:
+    import redis
+
+    from batchq.store import Catalog
+
+WORKER_PATIENCE_S = 600.0
+COMMAND_PATIENCE_S = 2.0
+
+
+@dataclass
+class Services:
+    """What one process works with; made by `build_services`. Parts are opened when first used."""
+
+    settings: Settings
+    patience_s: float = WORKER_PATIENCE_S
+    _infos: dict[str, RunInfo] = field(default_factory=dict)
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """The broker's Redis; raises QueueError if none is configured."""
+        if not self.settings.broker_url:
+            raise QueueError("no broker: set BATCHQ_BROKER_URL, such as redis://127.0.0.1:6379/0")
+        return connect(redis_client_url(self.settings.broker_url), patience_s=self.patience_s)
+
+    @cached_property
+    def ledger(self) -> RedisLedger:
+        """What is in flight."""
+        return RedisLedger(self.redis)
+
+    @cached_property
+    def tools(self) -> Tools:
+        """What item tasks work with."""
+        return Tools(RedisLimiter(self.redis), get_provider, tuple(self.settings.tasks))
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The index of all runs."""
+        from batchq.store import open_catalog  # SQLAlchemy takes 200 ms that workers do not have
+
+        return open_catalog(self.settings.effective_catalog_url)
+
+    def info(self, run: str) -> RunInfo | None:
+        """What a coordinator needs of a run that is in flight; None if it is unknown."""
+        if run not in self._infos:
+            about = self.ledger.about(run)
+            if not about:
+                return None
+            from batchq.store import RunFolder  # fsspec takes time that `--help` does not have
+
+            folder = RunFolder.open(about["folder"])
+            self._infos[run] = RunInfo(
+                run=run,
+                pipeline=about["pipeline"],
+                version=about["version"],
+                folder=about["folder"],
+                plan=folder.read_plan(),
+                created_at=float(about["created_at"]),
+                mode=about["mode"],
+                base_version=about["base_version"],
+            )
+        return self._infos[run]
+
+
+def build_services(settings: Settings, *, patience_s: float = WORKER_PATIENCE_S) -> Services:
+    """Makes the services; nothing is opened before it is used."""
+    return Services(settings, patience_s)

@@ -1,0 +1,271 @@
+"""Does one attempt at one stage of an item: a call to a model, a Python function, a program."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import inspect
+import json
+import logging
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from batchq.errors import LimitTimeout, OutputError, ProviderError, TaskError, Truncated
+from batchq.outcome import Json, Usage
+from batchq.parsing import parse_answer, parse_loose
+from batchq.plan import Item, ProviderSpec, StageSpec, StepSpec
+from batchq.ports import ChatReply, ChatRequest, Limiter, Message, Provider
+from batchq.pricing import cost, estimate_tokens
+from batchq.prompts import render
+
+ASK_AGAIN = (
+    "Your answer could not be used: {detail}\n"
+    "Answer again with the corrected JSON only, without any other text."
+)
+LEASE_SLACK_S = 30.0
+STDERR_TAIL = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the stages of an item work with. `tasks` are the patterns of modules allowed to run."""
+
+    limiter: Limiter
+    provider: Callable[[str], Provider]
+    tasks: Sequence[str] = ()
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What one attempt gave."""
+
+    value: Json
+    usage: Usage = Usage()
+    model: str = ""
+    repaired: bool = False
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """What a task function is told besides its item and its parameters."""
+
+    run: str
+    step: str
+    item_id: str
+    index: int
+    attempt: int
+    log: logging.Logger
+
+
+@dataclass
+class Conversation:
+    """The messages of one prompt stage; grows when the model is asked again."""
+
+    stage: StageSpec
+    system: str
+    messages: tuple[Message, ...]
+    usage: Usage = Usage()  # of the attempt under way, also when it fails
+    model: str = ""
+    waited_s: float = 0.0
+    raw: str = ""
+
+    @classmethod
+    def begin(cls, stage: StageSpec, data: Json) -> Conversation:
+        """Renders the stage's prompts for an item; raises TaskError of kind "prompt"."""
+        text = render(stage.prompt, data, is_jinja=stage.prompt_is_jinja)
+        system = render(stage.system, data, is_jinja=stage.system_is_jinja) if stage.system else ""
+        return cls(stage, system, (Message("user", text),))
+
+    @property
+    def text(self) -> str:
+        """What is sent first, for the run folder."""
+        head = f"{self.system}\n\n---\n\n" if self.system else ""
+        return head + self.messages[0].content
+
+    def ask_again(self, error: OutputError) -> None:
+        """Adds the bad answer and what is wrong with it, keeping only the last bad one."""
+        again = Message("user", ASK_AGAIN.format(detail=error.detail))
+        self.messages = (self.messages[0], Message("assistant", error.raw or "{}"), again)
+
+
+def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> StageResult:
+    """Makes one call under the provider's limits and reads its answer.
+
+    Raises ProviderError, OutputError or LimitError; `talk` then holds the usage of the call.
+    """
+    stage = talk.stage
+    provider = stage.provider
+    assert provider is not None  # a prompt stage has one: see planner
+    talk.usage, talk.model, talk.raw, talk.waited_s = Usage(), "", "", 0.0
+    request = ChatRequest(
+        provider=provider,
+        messages=talk.messages,
+        system=talk.system,
+        options=stage.options,
+        schema=stage.output_schema,
+        timeout_s=min(step.timeout_s, provider.timeout_s) if step.timeout_s else provider.timeout_s,
+    )
+    tokens = _reserved_tokens(request)
+    talk.waited_s = _reserve(provider, lease, tokens, request.timeout_s, tools)
+    used = tokens
+    try:
+        reply = tools.provider(provider.kind).call(request)
+        used = reply.usage.input_tokens + reply.usage.output_tokens
+    except ProviderError as error:
+        if error.kind in ("rate_limit", "overloaded") and error.retry_after_s:
+            tools.limiter.pause(provider, error.retry_after_s)
+        if not isinstance(error, Truncated):
+            used = 0
+        raise
+    finally:
+        tools.limiter.settle(provider, lease, tokens, used)
+    talk.usage, talk.model, talk.raw = cost(reply.usage, provider.prices), reply.model, reply.text
+    return _read(reply, talk)
+
+
+def _read(reply: ChatReply, talk: Conversation) -> StageResult:
+    schema = talk.stage.output_schema
+    if schema is None:
+        return StageResult(parse_loose(reply.text), talk.usage, reply.model, waited_s=talk.waited_s)
+    parsed = parse_answer(reply.text, schema)
+    return StageResult(parsed.value, talk.usage, reply.model, parsed.repaired, talk.waited_s)
+
+
+def _reserved_tokens(request: ChatRequest) -> int:
+    text = request.system + "".join(message.content for message in request.messages)
+    return estimate_tokens(text) + int(request.options.get("max_tokens", 0) or 0)
+
+
+def _reserve(
+    provider: ProviderSpec, lease: str, tokens: int, timeout_s: float, tools: Tools
+) -> float:
+    """Waits until the call may be made; returns for how long that was."""
+    if not provider.limits.rates and provider.limits.concurrency is None:
+        tokens = 0  # only a pause can hold it back
+    began = tools.clock()
+    ttl_s = timeout_s + LEASE_SLACK_S
+    while True:
+        grant = tools.limiter.reserve(provider, lease, tokens, ttl_s)
+        if grant.is_granted:
+            return tools.clock() - began
+        if grant.wait_s > 24 * 3600:
+            raise LimitTimeout(
+                f"provider {provider.name}: {grant.blocked_by} would make this call wait "
+                f"{grant.wait_s / 3600:.0f} h"
+            )
+        tools.sleep(grant.wait_s)
+
+
+def run_command(stage: StageSpec, data: Json, timeout_s: float) -> StageResult:
+    """Runs a program without a shell; its standard output is the value, as JSON if it is JSON.
+
+    Raises TaskError of kind "command" (exit status, not found) or "timeout".
+    """
+    arguments = [render(part, data, is_jinja=False) for part in stage.command]
+    try:
+        done = subprocess.run(  # noqa: S603 (the manifest is trusted like code)
+            arguments,
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout_s or None,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"{arguments[0]} did not end within {timeout_s:g} s"
+        raise TaskError(message, kind="timeout", retryable=True) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in an argument
+        raise TaskError(f"cannot run {arguments[0]}: {error}", kind="command") from error
+    if done.returncode != 0:
+        tail = done.stderr.decode("utf-8", "replace").strip()[-STDERR_TAIL:]
+        message = f"{arguments[0]} ended with status {done.returncode}: {tail or 'no message'}"
+        raise TaskError(message, kind="command", retryable=True)
+    return StageResult(parse_loose(done.stdout.decode("utf-8", "replace").rstrip("\n")))
+
+
+def call_task(
+    stage: StageSpec, item: Item, step: StepSpec, context: TaskContext, tools: Tools
+) -> StageResult:
+    """Calls a Python function with as many of (item, params, context) as it takes.
+
+    Raises TaskError; its `kind` is "task_not_allowed", "task_not_found", "task" or
+    "not_serializable".
+    """
+    function = find_function(stage.task, tools.tasks)
+    arguments: list[Any] = [item.data, dict(step.params), context]
+    try:
+        value = function(*arguments[: _arity(function)])
+    except (ProviderError, TaskError):
+        raise
+    except SystemExit as error:
+        message = f"{stage.task} called sys.exit({error.code!r})"
+        raise TaskError(message, kind="task") from error
+    except Exception as error:
+        # The border to user code: whatever it raises is data about this item.
+        message = f"{type(error).__name__}: {error}"
+        raise TaskError(message, kind="task", retryable=True) from error
+    return StageResult(as_json(value, stage.task))
+
+
+def as_json(value: Any, source: str) -> Json:
+    """Checks that a value is JSON and returns it as JSON reads it back (tuples as lists)."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        message = f"{source} returned something that is not JSON: {error}"
+        raise TaskError(message, kind="not_serializable") from error
+
+
+def find_function(reference: str, allowed: Sequence[str]) -> Callable[..., Any]:
+    """Imports `module:function` if one of the patterns allows it; raises TaskError if not."""
+    module_name, _, name = reference.partition(":")
+    if not any(
+        fnmatch.fnmatchcase(part, pattern)
+        for pattern in allowed
+        for part in (module_name, reference)
+    ):
+        raise TaskError(
+            f"this worker may not run {reference}: start it with "
+            f"BATCHQ_TASKS='[\"{module_name}\"]' or add the module to `tasks` in batchq.toml",
+            kind="task_not_allowed",
+        )
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:
+        raise TaskError(
+            f"cannot import {reference} on this worker: {type(error).__name__}: {error}; "
+            "install the module there or put its folder on PYTHONPATH",
+            kind="task_not_found",
+        ) from error
+    if not callable(function):
+        raise TaskError(f"{reference} is not a function", kind="task_not_found")
+    return function  # type: ignore[no-any-return]  # callable() narrows Any to no signature
+
+
+def _arity(function: Callable[..., Any]) -> int:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        return 3
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(3, sum(p.kind in positional for p in parameters))
+
+
+def merged(data: Json, stage: str, value: Json) -> Json:
+    """Adds a stage's value to what later stages see.
+
+    Under the stage's name, and if it is a mapping also its fields by their own names; a field
+    wins over a stage of the same name.
+    """
+    fields: dict[str, Json] = dict(data) if isinstance(data, Mapping) else {"item": data}
+    fields[stage] = value
+    if isinstance(value, Mapping):
+        fields.update(value)
+    return fields
