@@ -73,9 +73,9 @@ class Room:
     wait_s: float = 0.0
 
 
-def room_for(step: StepPlan, open_at: Mapping[int, float], last_at: float, now: float) -> Room:
-    """Applies a step's pacing: `open_at` holds its open batches, `last_at` its last dispatch."""
-    free = step.pacing.concurrent_batches - len(open_at)
+def room_for(step: StepPlan, opened: Collection[int], last_at: float, now: float) -> Room:
+    """Applies a step's pacing: `opened` are its open batches, `last_at` its last dispatch."""
+    free = step.pacing.concurrent_batches - len(opened)
     if free <= 0:
         return Room(0)
     delay_s = step.pacing.batch_delay_s

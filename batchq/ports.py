@@ -301,3 +301,4 @@ class RunInfo:
     created_at: float
     mode: str = "initial"
     base_version: str = ""
+    catalog_url: str = ""  # of whoever submitted it

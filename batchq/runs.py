@@ -104,7 +104,7 @@ def record_batch(
         summary=sum((Summary.of(one) for one in outcomes), Summary()),
         avg_confidence=sum(numbers) / len(numbers) if numbers else None,
     )
-    services.catalog.put_batch(record, outcomes)
+    services.catalog_of(info).put_batch(record, outcomes)
 
 
 def finish_step(info: RunInfo, step: StepPlan, services: Services) -> None:
@@ -126,7 +126,7 @@ def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
 
 
 def finish_run(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
-    """Writes the metadata, points `latest` here if the run is complete, and lets Redis forget it."""
+    """Writes the metadata, points `latest` to a complete run, and lets Redis forget it."""
     folder = open_folder(info.folder)
     now = time.time()
     for step in info.plan.steps:
@@ -137,7 +137,7 @@ def finish_run(info: RunInfo, state: RunState, reason: str, services: Services) 
     folder.write_metadata(record, info.plan, summaries, reason)
     if state is RunState.COMPLETED:
         open_outputs(info.plan).point_latest(info.pipeline, info.version)
-    services.catalog.put_run(record)
+    services.catalog_of(info).put_run(record)
     services.ledger.set_state(info.run, state, reason)
     services.ledger.forget(info.run)
 

@@ -17,7 +17,7 @@ from batchq.stages import Tools
 if TYPE_CHECKING:
     import redis
 
-    from batchq.store import Catalog
+    from batchq.ports import Catalog
 
 WORKER_PATIENCE_S = 600.0
 COMMAND_PATIENCE_S = 2.0
@@ -30,6 +30,7 @@ class Services:
     settings: Settings
     patience_s: float = WORKER_PATIENCE_S
     _infos: dict[str, RunInfo] = field(default_factory=dict)
+    _catalogs: dict[str, Catalog] = field(default_factory=dict)
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -51,9 +52,20 @@ class Services:
     @cached_property
     def catalog(self) -> Catalog:
         """The index of all runs."""
+        return self._open_catalog(self.settings.effective_catalog_url)
+
+    def catalog_of(self, info: RunInfo) -> Catalog:
+        """The index that a run is in: ours if one is set, else that of whoever submitted it."""
+        return self._open_catalog(
+            self.settings.catalog_url or info.catalog_url or self.settings.effective_catalog_url
+        )
+
+    def _open_catalog(self, url: str) -> Catalog:
         from batchq.store import open_catalog  # SQLAlchemy takes 200 ms that workers do not have
 
-        return open_catalog(self.settings.effective_catalog_url)
+        if url not in self._catalogs:
+            self._catalogs[url] = open_catalog(url)
+        return self._catalogs[url]
 
     def info(self, run: str) -> RunInfo | None:
         """What a coordinator needs of a run that is in flight; None if it is unknown."""
@@ -73,6 +85,7 @@ class Services:
                 created_at=float(about["created_at"]),
                 mode=about["mode"],
                 base_version=about["base_version"],
+                catalog_url=about["catalog"],
             )
         return self._infos[run]
 

@@ -149,7 +149,7 @@ class RedisLedger:
     # The coordinator's side.
 
     @_or_queue_error
-    def register(self, run: str, about: Mapping[str, str], specs: Sequence[StepSpec]) -> None:
+    def register(self, run: str, about: dict[str, str], specs: Sequence[StepSpec]) -> None:
         """Makes a run known: what a coordinator needs to take it up, and its steps for workers."""
         with self.client.pipeline() as pipe:
             pipe.hset(
@@ -276,7 +276,7 @@ class RedisLedger:
     @_or_queue_error
     def queue_length(self, queue: str) -> int:
         """How many messages wait in a queue."""
-        return int(cast("int", self.client.llen(queue)))
+        return int(self.client.llen(queue))
 
     @_or_queue_error
     def in_flight(self, run: str) -> int:

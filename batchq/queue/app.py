@@ -89,7 +89,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-@celeryd_init.connect  # type: ignore[untyped-decorator]  # celery's signals have no types
+@celeryd_init.connect
 def _feed_greenlets(conf: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
     # With a multiplier of 1 a gevent worker stalls in its event loop at half its slots.
     if options and str(options.get("pool", "")).startswith("gevent"):

@@ -7,7 +7,7 @@ from typing import Any
 from celery.backends.redis import RedisBackend
 
 
-class Backend(RedisBackend):  # type: ignore[misc]  # celery's backends have no types
+class Backend(RedisBackend):
     """Retries the chord part until it lands; stock Celery gives the whole chord up."""
 
     def on_chord_part_return(

@@ -21,9 +21,7 @@ def start(info: RunInfo, services: Services) -> None:
         "mode": info.mode,
         "base_version": info.base_version,
         "steps": "\n".join(step.spec.name for step in info.plan.steps),
-        "catalog": services.settings.effective_catalog_url
-        if not services.settings.catalog_url
-        else "",
+        "catalog": services.settings.effective_catalog_url,
     }
     services.ledger.register(info.run, about, [step.spec for step in info.plan.steps])
 
@@ -35,7 +33,7 @@ def resume(info: RunInfo, services: Services, *, is_private: bool) -> None:
     is private to this run has no live worker, so whatever it says of a running one is old.
     """
     if is_private:
-        services.ledger.purge(DEFAULT_QUEUES + (CONTROL_QUEUE,))
+        services.ledger.purge((*DEFAULT_QUEUES, CONTROL_QUEUE))
     elif services.ledger.state(info.run) is RunState.RUNNING:
         raise UsageError(f"{info.pipeline}@{info.version} is running: batchq watch follows it")
     services.ledger.rewind(info.run, [step.spec.number for step in info.plan.steps])

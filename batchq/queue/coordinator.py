@@ -20,12 +20,12 @@ TICK_S = 0.1
 LOOK_AGAIN_S = 5.0
 
 
-class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+class HeartbeatStep(bootsteps.StartStopStep):
     """Lets `doctor` and `status` see the worker: its host, queues, slots and version."""
 
     requires = ("celery.worker.components:Pool",)
 
-    def __init__(self, worker: Any, **_: Any) -> None:
+    def __init__(self, _worker: Any, **_: Any) -> None:
         self.stop_event = threading.Event()
 
     def start(self, worker: Any) -> None:
@@ -41,12 +41,12 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery sh
             log.warning("no heartbeat: %s", error)
         heart.start(services, name, role=role, queues=queues, slots=slots, stop=self.stop_event)
 
-    def stop(self, worker: Any) -> None:
+    def stop(self, _worker: Any) -> None:
         """Stops beating."""
         self.stop_event.set()
 
 
-class CoordinatorStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+class CoordinatorStep(bootsteps.StartStopStep):
     """Looks at every run when it is due: after a delay between batches, and now and then.
 
     So a run goes on even if the message that should have woken its coordinator was lost.
@@ -54,7 +54,7 @@ class CoordinatorStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery 
 
     requires = (HeartbeatStep,)
 
-    def __init__(self, worker: Any, **_: Any) -> None:
+    def __init__(self, _worker: Any, **_: Any) -> None:
         self.stop_event = threading.Event()
 
     def include_if(self, worker: Any) -> bool:
@@ -68,7 +68,7 @@ class CoordinatorStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery 
         )
         thread.start()
 
-    def stop(self, worker: Any) -> None:
+    def stop(self, _worker: Any) -> None:
         """Stops to look."""
         self.stop_event.set()
 

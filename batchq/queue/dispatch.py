@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery, chord, group
 
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef
 from batchq.queue.app import CONTROL_QUEUE
-from batchq.queue.tasks import collate_batch_task, encode_message, run_item_task
+from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_message
 
 HARD_LIMIT_SLACK_S = 30
 
 
-class PipelinedGroup(group):  # type: ignore[misc]  # celery's canvas has no types
+class PipelinedGroup(group):
     """A group whose messages go to Redis in one round trip instead of one each."""
 
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
         """Publishes the tasks; a chord calls this with its own identity for them."""
-        with self.app.producer_pool.acquire(block=True) as producer, producer.batch():
-            return super().apply_async(*args, producer=producer, **kwargs)
+        with self.app.producer_pool.acquire(block=True) as producer:
+            kwargs["producer"] = producer
+            with cast("Any", producer).batch():
+                return super().apply_async(*args, **kwargs)
 
 
 def dispatch_batch(
@@ -32,20 +34,23 @@ def dispatch_batch(
     The callback is also the chord's error callback: the ledger, not the chord's results, says
     what became of the items, so one whose process died is found missing there.
     """
-    options: dict[str, Any] = {"queue": f"batchq.{step.queue}", **_time_limits(step)}
     number = step.spec.number
-    header = PipelinedGroup(
-        [
-            run_item_task.s(encode_message(ItemRef(run, number, batch, item.index), item)).set(
-                **options, argsrepr=f"({item.id!r},)", kwargsrepr="{}"
-            )
-            for item in items
-        ],
-        app=app,
+    options: dict[str, Any] = {"queue": f"batchq.{step.queue}", "kwargsrepr": "{}"}
+    options.update(_time_limits(step))
+    header = [
+        app.signature(
+            RUN_ITEM,
+            args=(encode_message(ItemRef(run, number, batch, item.index), item),),
+            argsrepr=f"({item.id!r},)",
+            **options,
+        )
+        for item in items
+    ]
+    collate = app.signature(
+        COLLATE_BATCH, args=(run, number, batch), immutable=True, queue=CONTROL_QUEUE
     )
-    collate = collate_batch_task.si(run, number, batch).set(queue=CONTROL_QUEUE)
     body = collate.clone().on_error(collate.clone())
-    chord(header, app=app).run(header, body, (), app=app)
+    chord(header, app=app).run(PipelinedGroup(header, app=app), body, (), app=app)
 
 
 def _time_limits(step: StepPlan) -> dict[str, Any]:

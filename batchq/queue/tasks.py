@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from celery import Task, shared_task
 
-from batchq.plan import Item
-from batchq.ports import Claim, ItemRef, RunState
+from batchq.ports import Claim, RunState
 from batchq.queue import heart
 from batchq.queue.advance import advance
+from batchq.queue.app import BatchqApp
+from batchq.queue.message import ADVANCE_RUN, COLLATE_BATCH, RUN_ITEM, decode_message
 from batchq.runner import run_item
 
-MESSAGE_VERSION = 1
 HELD_AGAIN_S = 5
 
 
-@shared_task(name="batchq.run_item", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]
+@shared_task(name=RUN_ITEM, bind=True, ignore_result=True)
 def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
     """Runs one item; returns a receipt of one word. Never raises for reasons of the item."""
-    services = self.app.services  # type: ignore[attr-defined]
+    services = _app(self).services
     ref, item = decode_message(message)
     spec = services.ledger.spec(ref.run, ref.step)
     if spec is None:
@@ -34,37 +34,17 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
     return receipt.claim.value
 
 
-@shared_task(name="batchq.collate_batch", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]
+@shared_task(name=COLLATE_BATCH, bind=True, ignore_result=True)
 def collate_batch_task(self: Task[Any, Any], run: str, step: int, batch: int) -> None:
     """Writes a batch's outcomes to the run folder and goes on with the run."""
-    advance(run, self.app, collate=(step, batch))
+    advance(run, _app(self), collate=(step, batch))
 
 
-@shared_task(name="batchq.advance_run", bind=True, ignore_result=True)  # type: ignore[untyped-decorator]
+@shared_task(name=ADVANCE_RUN, bind=True, ignore_result=True)
 def advance_run_task(self: Task[Any, Any], run: str) -> None:
     """Looks at a run and does what is next: batches, the end of a step, the end of the run."""
-    advance(run, self.app)
+    advance(run, _app(self))
 
 
-def encode_message(ref: ItemRef, item: Item) -> dict[str, Any]:
-    """The message of one item; its data travels along."""
-    return {
-        "v": MESSAGE_VERSION,
-        "run": ref.run,
-        "step": ref.step,
-        "batch": ref.batch,
-        "index": item.index,
-        "id": item.id,
-        "data": item.data,
-    }
-
-
-def decode_message(message: dict[str, Any]) -> tuple[ItemRef, Item]:
-    """Reads what `encode_message` made; refuses any other version by name."""
-    if message.get("v") != MESSAGE_VERSION:
-        raise ValueError(
-            f"a message of version {message.get('v')!r} came to a worker of batchq that reads "
-            f"version {MESSAGE_VERSION}: run the same batchq everywhere"
-        )
-    ref = ItemRef(message["run"], message["step"], message["batch"], message["index"])
-    return ref, Item(message["id"], message["index"], message["data"])
+def _app(task: Task[Any, Any]) -> BatchqApp:
+    return cast("BatchqApp", task.app)
