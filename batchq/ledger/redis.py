@@ -41,15 +41,17 @@ def connect(url: str, *, patience_s: float) -> redis.Redis:
     line is not.
     """
     tries = max(1, round(patience_s / 2))
+    # A unix socket knows no keep-alive, and redis-py refuses to be told so.
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     return redis.Redis.from_url(
         url,
         decode_responses=True,
         socket_timeout=30,
         socket_connect_timeout=min(5.0, max(1.0, patience_s)),
-        socket_keepalive=None if url.startswith("unix:") else True,
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=2.0, base=0.1), tries),
         retry_on_error=list(OUTAGES),
+        **keepalive,
     )
 
 
@@ -152,9 +154,8 @@ class RedisLedger:
     def register(self, run: str, about: dict[str, str], specs: Sequence[StepSpec]) -> None:
         """Makes a run known: what a coordinator needs to take it up, and its steps for workers."""
         with self.client.pipeline() as pipe:
-            pipe.hset(
-                keys.run(run), mapping={**about, "state": RunState.RUNNING.value, "reason": ""}
-            )
+            state = {"state": RunState.RUNNING.value, "reason": ""}
+            pipe.hset(keys.run(run), mapping=cast("Any", about | state))
             pipe.persist(keys.run(run))
             for spec in specs:
                 pipe.set(keys.step(run, spec.number), encode(spec))
