@@ -82,10 +82,18 @@ class ProviderError(BatchqError):
     retryable = False
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        raw: str = "",
+        tokens: tuple[int, int] = (0, 0),
     ) -> None:
         self.status = status
         self.retry_after_s = retry_after_s
+        self.raw = raw  # what came of an answer that was cut off
+        self.tokens = tokens  # input and output of a refused or truncated answer: they are paid
         super().__init__(message)
 
 

@@ -1,0 +1,113 @@
+"""The messages of Anthropic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from batchq.errors import BadRequest, Refused, ServerFailed, Truncated
+from batchq.outcome import Usage
+from batchq.ports import ChatReply, ChatRequest
+from batchq.providers.failures import read_json, read_key, retry_after_s
+from batchq.providers.http import Answer, post
+
+BASE_URL = "https://api.anthropic.com"
+VERSION = "2023-06-01"
+MAX_TOKENS = 4096  # the API wants a number; this is the smallest maximum of its models
+TOOL = "answer"
+OURS = frozenset({"model", "messages", "stream", "system"})
+_INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+class AnthropicMessages:
+    """Calls `POST /v1/messages`; a schema becomes a tool that the model is forced to use."""
+
+    def call(self, request: ChatRequest) -> ChatReply:
+        """Makes one call; `options.max_tokens` is 4096 unless set, `stop` is translated."""
+        provider = request.provider
+        key = read_key(provider)
+        headers = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+        base_url = (provider.base_url or BASE_URL).rstrip("/").removesuffix("/v1")
+        answer = post(f"{base_url}/v1/messages", headers, _body(request), request.timeout_s)
+        return _reply(answer, request, key)
+
+
+def _body(request: ChatRequest) -> dict[str, Any]:
+    taken = sorted(OURS & request.options.keys())
+    if taken:
+        raise BadRequest(f"options.{taken[0]} cannot be set: batchq sets it for each call")
+    body: dict[str, Any] = {
+        "model": request.provider.model,
+        "max_tokens": MAX_TOKENS,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
+    }
+    if request.system:
+        body["system"] = request.system
+    if request.schema is not None:
+        tool = {
+            "name": TOOL,
+            "description": "Gives the answer.",
+            "input_schema": _object_schema(request.schema),
+        }
+        body |= {"tools": [tool], "tool_choice": {"type": "tool", "name": TOOL}}
+    options = dict(request.options)
+    if "stop" in options:
+        stop = options.pop("stop")
+        body["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop or [])
+    return body | options
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "object"
+
+
+def _object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool's input is an object: any other answer travels as its field `value`."""
+    if _is_object(schema):
+        return dict(schema)
+    inner = dict(schema)
+    shared: dict[str, Any] = {
+        name: inner.pop(name) for name in ("$schema", "$defs", "definitions") if name in inner
+    }
+    return {"type": "object", "properties": {"value": inner}, "required": ["value"], **shared}
+
+
+def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
+    provider = request.provider
+    data = read_json(answer, provider, key)
+    try:
+        text = _text(data["content"], request.schema)
+        counts = data.get("usage") or {}
+        read = sum(int(counts.get(name) or 0) for name in _INPUT_COUNTS)
+        tokens = (read, int(counts.get("output_tokens") or 0))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ServerFailed(
+            f"provider {provider.name} answered without content: is base_url Anthropic's?"
+        ) from None
+    match data.get("stop_reason"):
+        case "refusal":
+            raise Refused(f"the model declined: {text[:500]}", raw=text, tokens=tokens)
+        case "max_tokens" | "model_context_window_exceeded":
+            raise Truncated(
+                f"the answer was cut off after {tokens[1]} tokens; raise options.max_tokens",
+                raw=text,
+                tokens=tokens,
+            )
+    return ChatReply(
+        text=text,
+        model=str(data.get("model") or provider.model),
+        usage=Usage(1, *tokens),
+        request_id=answer.headers.get("request-id", "") or str(data.get("id") or ""),
+        retry_after_s=retry_after_s(answer.headers),
+    )
+
+
+def _text(content: Any, schema: Mapping[str, Any] | None) -> str:
+    for part in content:
+        if schema is not None and part.get("type") == "tool_use" and part.get("name") == TOOL:
+            value = part["input"]
+            if not _is_object(schema) and isinstance(value, dict) and "value" in value:
+                value = value["value"]
+            return json.dumps(value, ensure_ascii=False)
+    return "".join(part.get("text") or "" for part in content if part.get("type") == "text")
