@@ -1,0 +1,307 @@
+"""One version's folder: the truth about a run.
+
+    items/<id>/01_output.json   prompts/01_prompt_<id>.md   collated/01_<file>   01_errors.json
+    metadata.json   plan.json   manifest.lock.yaml
+    state/                      what batchq itself needs to go on:
+      01_items.jsonl, 01_offsets.bin    the items of step 1, frozen, and where each begins
+      01_batches/000000.jsonl           a collated batch, an outcome a line: never written twice
+      01_parked/000000.jsonl            what there is of a batch that a pause cut off
+      01_done.json, log.jsonl, tmp/
+
+A batch's record and the metadata are on the disk when a call returns (fsync), since nothing else
+could bring them back. Item files and prompts are not: the record holds the outputs too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from batchq.errors import StoreError
+from batchq.outcome import Json, Outcome, SentPrompt, Summary
+from batchq.plan import Item, OutputSpec, Plan, decode, encode
+from batchq.ports import RunRecord
+from batchq.store import frozen
+from batchq.store.files import Files, open_files
+from batchq.store.metadata import Metadata, describe
+from batchq.store.names import safe_name
+from batchq.store.rows import Rows, shape, to_json, write_document, write_rows
+
+T = TypeVar("T")
+
+_BATCH_FILE = re.compile(r"(\d{6,})\.jsonl")
+_DONE_FILE = re.compile(r"(\d{2,})_done\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class CollateResult:
+    """What a collated file holds, and what it leaves out."""
+
+    written: int
+    dropped_duplicates: int
+    errors: int
+
+
+class RunFolder:
+    """Reads and writes one version's folder; implements `ports.RunFolder`."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self._plan: Plan | None = None
+
+    @classmethod
+    def open(cls, url: str) -> RunFolder:
+        """Opens a folder by its path or URL, and clears what writers that died left in it."""
+        files = open_files(url)
+        files.sweep()
+        return cls(files)
+
+    @property
+    def url(self) -> str:
+        """What `open` takes: an absolute path or a URL."""
+        return self.files.url
+
+    @property
+    def version(self) -> str:
+        """The folder's name, such as `v0`."""
+        return self.files.root.rpartition("/")[2]
+
+    def discard(self) -> None:
+        """Removes the folder with all that is in it: for a submit that failed half way."""
+        self.files.remove("")
+
+    def write_plan(self, plan: Plan) -> None:
+        """Writes what the run will do."""
+        text = to_json(json.loads(encode(plan)), indent=2)
+        self.files.write("plan.json", text + b"\n", durable=True)
+
+    def read_plan(self) -> Plan:
+        """Reads what the run does."""
+        if self._plan is None:
+            self._plan = self._decode(Plan, "plan.json", "restore it, or submit a new version")
+        return self._plan
+
+    def write_lock(self, text: str) -> None:
+        """Writes the manifest as it was resolved."""
+        self.files.write("manifest.lock.yaml", text.encode(), durable=True)
+
+    def write_metadata(
+        self, record: RunRecord, plan: Plan, summaries: Mapping[int, Summary], reason: str = ""
+    ) -> None:
+        """Writes what people read about the run; `summaries` is by step number."""
+        content = asdict(describe(record, plan, summaries, reason))
+        self.files.write("metadata.json", to_json(content, indent=2) + b"\n", durable=True)
+
+    def read_metadata(self) -> Metadata:
+        """Reads what people read about the run; keys that they added are passed over."""
+        return self._decode(Metadata, "metadata.json", "mend the JSON, or restore the file")
+
+    def freeze_items(self, step: int, items: Iterator[Item]) -> int:
+        """Writes a step's items down, once; returns how many there are."""
+        return frozen.freeze(self.files, step, items)
+
+    def item_count(self, step: int) -> int | None:
+        """How many items a step has; None while they are not frozen."""
+        return frozen.count(self.files, step)
+
+    def batch(self, step: int, number: int, size: int) -> Sequence[Item]:
+        """Reads the items of one batch, without reading those before it."""
+        return frozen.read_batch(self.files, step, number, size)
+
+    def write_batch(
+        self, step: int, number: int, outcomes: Sequence[Outcome], output: OutputSpec
+    ) -> bool:
+        """Writes item files, prompts, then the batch's record; False if the record was there.
+
+        The record leaves prompts out: they are in files of their own, and often the larger part.
+        """
+        if self.has_batch(step, number):
+            return False
+        for outcome in outcomes:
+            self._write_item(step, outcome, output)
+        is_first = self.files.create(_batch_path(step, number), _record(outcomes))
+        self.files.remove(_parked_path(step, number))
+        return is_first
+
+    def has_batch(self, step: int, number: int) -> bool:
+        """Whether a batch is collated."""
+        return self.files.exists(_batch_path(step, number))
+
+    def collated_batches(self, step: int) -> set[int]:
+        """The numbers of the batches whose record is there."""
+        names = self.files.names(f"state/{step:02d}_batches")
+        return {int(match[1]) for name in names if (match := _BATCH_FILE.fullmatch(name))}
+
+    def park_batch(self, step: int, number: int, outcomes: Sequence[Outcome]) -> None:
+        """Keeps what there is of a batch that was cut off, for a resume."""
+        if not self.has_batch(step, number):
+            # whole outcomes: their prompts have no file yet
+            self.files.write(_parked_path(step, number), _lines(outcomes), durable=True)
+
+    def parked(self, step: int, number: int) -> list[Outcome]:
+        """What was kept of a batch that was cut off; empty if nothing was."""
+        path = _parked_path(step, number)
+        return list(self._read_outcomes(path)) if self.files.exists(path) else []
+
+    def outcomes(self, step: int) -> Iterator[Outcome]:
+        """Reads back all outcomes of a step, batch by batch, in input order, without prompts."""
+        for number in sorted(self.collated_batches(step)):
+            yield from self._read_outcomes(_batch_path(step, number))
+
+    def summary(self, step: int) -> Summary:
+        """Counts the outcomes of a step's collated batches."""
+        return sum(map(Summary.of, self.outcomes(step)), Summary())
+
+    def collate(self, step: int, output: OutputSpec) -> CollateResult:
+        """Merges a step's outputs into its collated file, in input order, one at a time."""
+        rows = Rows(lambda: self.outcomes(step), output)
+        with self.files.writer(_collated_path(step, output), durable=True) as file:
+            write_rows(file, _suffix(output), rows)
+        return CollateResult(rows.written, rows.dropped, rows.errors)
+
+    def write_collated(self, step: int, output: OutputSpec, content: Json) -> None:
+        """Writes what a collate function gave: the rows of a list, or one document."""
+        write = write_rows if isinstance(content, list) else write_document
+        with self.files.writer(_collated_path(step, output), durable=True) as file:
+            write(file, _suffix(output), content)
+
+    def read_collated(self, step: int) -> Iterator[Json]:
+        """Reads a step's collated output back, row by row; a document is one row.
+
+        What a collate function gave is read from its file, which CSV would turn into text: a step
+        whose output feeds another one wants `.json`, `.jsonl` or `.yaml` there.
+        """
+        output = self.read_plan().step(step).output
+        if not output.collate:
+            yield from Rows(lambda: self.outcomes(step), output)
+            return
+        content = self._load(_collated_path(step, output), _suffix(output))
+        yield from content if isinstance(content, list) else [content]
+
+    def write_errors(self, step: int) -> int:
+        """Writes the step's errors file if an item failed, else removes it; returns how many."""
+        path = f"{step:02d}_errors.json"
+        total = self.summary(step).failed
+        if not total:
+            self.files.remove(path)
+            return 0
+        with self.files.writer(path, durable=True) as file:
+            failed = (one for one in self.outcomes(step) if not one.is_ok)
+            write_rows(file, ".json", (_error_row(step, one) for one in failed))
+        return total
+
+    def mark_done(self, step: int) -> None:
+        """Says that a step is collated and its errors are written."""
+        self.files.write(f"state/{step:02d}_done.json", to_json({"at": time.time()}), durable=True)
+
+    def done_steps(self) -> set[int]:
+        """The numbers of the steps that are done."""
+        names = self.files.names("state")
+        return {int(match[1]) for name in names if (match := _DONE_FILE.fullmatch(name))}
+
+    def append_log(self, event: str, *, at: float, level: str = "info", **fields: Json) -> None:
+        """Adds an event to the run's log; `at` is seconds since the epoch."""
+        line = {"ts": at, "level": level, "event": event, **fields}
+        self.files.append("state/log", to_json(line) + b"\n")
+
+    def read_log(self) -> Iterator[Mapping[str, Any]]:
+        """Reads the events of the run's log; a line that a crash cut off is passed over."""
+        parts = [f"state/log/{name}" for name in self.files.names("state/log")]
+        whole = "state/log.jsonl"
+        for path in [whole, *parts] if self.files.exists(whole) else parts:
+            with self.files.reader(path) as file:
+                for line in file:
+                    if line.endswith(b"}\n"):
+                        yield json.loads(line)
+
+    def _write_item(self, step: int, outcome: Outcome, output: OutputSpec) -> None:
+        name = safe_name(outcome.item_id)
+        if outcome.is_ok:
+            text = to_json(shape(outcome, output), indent=2) + b"\n"
+            self.files.write(f"items/{name}/{step:02d}_output.json", text)
+        if outcome.prompts:
+            text = _prompt_text(outcome.prompts).encode(errors="backslashreplace")
+            self.files.write(f"prompts/{step:02d}_prompt_{name}.md", text)
+
+    def _read_outcomes(self, path: str) -> Iterator[Outcome]:
+        with self.files.reader(path) as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield decode(Outcome, line)
+                except ValidationError as error:
+                    raise StoreError(
+                        f"{self.files.full(path)}:{number}: broken. Restore the file, or remove it "
+                        "and run its batch again with `batchq resume`"
+                    ) from error
+
+    def _decode(self, kind: type[T], path: str, advice: str) -> T:
+        try:
+            return decode(kind, self.files.read(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise StoreError(
+                f"{self.files.full(path)}: broken: {place + ': ' if place else ''}{first['msg']}. "
+                f"What to do: {advice}"
+            ) from error
+
+    def _load(self, path: str, suffix: str) -> Json:
+        text = self.files.read(path)
+        if suffix == ".jsonl":
+            return [json.loads(line) for line in text.splitlines()]
+        if suffix == ".json":
+            return json.loads(text)
+        from ruamel.yaml import YAML  # takes 50 ms that other formats do not need
+
+        return YAML(typ="safe", pure=True).load(text)
+
+
+def _batch_path(step: int, number: int) -> str:
+    return f"state/{step:02d}_batches/{number:06d}.jsonl"
+
+
+def _parked_path(step: int, number: int) -> str:
+    return f"state/{step:02d}_parked/{number:06d}.jsonl"
+
+
+def _collated_path(step: int, output: OutputSpec) -> str:
+    return f"collated/{step:02d}_{safe_name(output.file)}"
+
+
+def _suffix(output: OutputSpec) -> str:
+    return PurePosixPath(output.file).suffix.lower()
+
+
+def _record(outcomes: Sequence[Outcome]) -> bytes:
+    ordered = sorted(outcomes, key=lambda one: one.index)
+    return _lines([replace(one, prompts=()) for one in ordered])
+
+
+def _lines(outcomes: Sequence[Outcome]) -> bytes:
+    return b"".join(encode(outcome) + b"\n" for outcome in outcomes)
+
+
+def _prompt_text(prompts: Sequence[SentPrompt]) -> str:
+    """One prompt as it is; those of several stages under the stage's name."""
+    if len(prompts) == 1:
+        return prompts[0].text
+    return "\n\n".join(f"# {one.stage or 'prompt'}\n\n{one.text}" for one in prompts) + "\n"
+
+
+def _error_row(step: int, outcome: Outcome) -> dict[str, Json]:
+    error = outcome.error
+    return {
+        "item_id": outcome.item_id,
+        "item_index": outcome.index,
+        "error": error.message if error else "",
+        "step": step,
+        "kind": error.kind if error else "",
+        "attempts": len(outcome.attempts),
+    }

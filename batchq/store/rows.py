@@ -1,0 +1,192 @@
+"""Turns a step's outcomes into the rows of its collated file, and these into each format."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import IO, Any
+
+from batchq.errors import StoreError
+from batchq.outcome import Json, Outcome
+from batchq.plan import OutputSpec
+from batchq.prompts import flatten
+
+VALUE_COLUMN = "value"
+"""The column of outputs that are no mappings."""
+
+_YAML_PLAIN = re.compile(r"[A-Za-z_]([A-Za-z0-9_ ./-]*[A-Za-z0-9_./-])?")
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def to_json(value: Json, indent: int | None = None) -> bytes:
+    """Writes JSON in UTF-8; text that UTF-8 cannot hold (half a surrogate pair) is escaped."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, indent=indent).encode()
+
+
+def shape(outcome: Outcome, output: OutputSpec) -> Json:
+    """The output of an item as users see it: a mapping starts with its number and its source.
+
+    The number is `id_start` plus the item's place in the input, so an item keeps it in every rerun,
+    whatever became of the items before it. Keys of the same name in the output give way.
+    """
+    if not isinstance(outcome.output, Mapping):
+        return outcome.output
+    first: dict[str, Json] = {}
+    if output.id_field:
+        first[output.id_field] = output.id_start + outcome.index
+    if output.source_id_field:
+        first[f"source_{output.source_id_field}"] = outcome.item_id
+    return first | {key: value for key, value in outcome.output.items() if key not in first}
+
+
+class Rows:
+    """The rows of a collated file; can be read more than once, and never holds more than one.
+
+    After a reading `dropped` counts the duplicates left out, and `errors` the failed items.
+    Deduplication keeps 16 bytes for every distinct value.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Outcome]], output: OutputSpec) -> None:
+        self.output = output
+        self.dropped = 0
+        self.errors = 0
+        self.written = 0
+        self._read = read
+
+    def __iter__(self) -> Iterator[Json]:
+        self.dropped = self.errors = self.written = 0
+        kept = self._last_places() if self.output.dedup_keep == "last" else {}
+        for outcome in self._read():
+            if not outcome.is_ok:
+                self.errors += 1
+                continue
+            key = self._key(outcome)
+            if key is not None and kept.setdefault(key, outcome.index) != outcome.index:
+                self.dropped += 1
+                continue
+            self.written += 1
+            yield shape(outcome, self.output)
+
+    def _last_places(self) -> dict[bytes, int]:
+        places: dict[bytes, int] = {}
+        for outcome in self._read():
+            key = self._key(outcome) if outcome.is_ok else None
+            if key is not None:
+                places[key] = outcome.index
+        return places
+
+    def _key(self, outcome: Outcome) -> bytes | None:
+        """A digest of what duplicates share; None for an output that has none of the fields."""
+        if not self.output.dedup_by:
+            return None
+        fields = flatten(outcome.output)
+        values = [fields.get(name) for name in self.output.dedup_by]
+        if all(value is None for value in values):
+            return None
+        text = json.dumps(values, sort_keys=True).encode()
+        return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def write_rows(file: IO[bytes], suffix: str, rows: Iterable[Json]) -> None:
+    """Writes rows one by one in the format of a suffix; `.csv` reads them twice."""
+    _writer_of(suffix, _ROW_WRITERS)(file, rows)
+
+
+def write_document(file: IO[bytes], suffix: str, content: Json) -> None:
+    """Writes content that is no list as one document; only `.json` and `.yaml` hold such."""
+    _writer_of(suffix, {".json": _json_document, ".yaml": _yaml, ".yml": _yaml})(file, content)
+
+
+def _writer_of(suffix: str, writers: Mapping[str, Callable[..., None]]) -> Callable[..., None]:
+    if suffix not in writers:
+        raise StoreError(
+            f"an output_file that ends in {suffix or 'nothing'} cannot hold this output: "
+            f"use one of {', '.join(writers)}"
+        )
+    return writers[suffix]
+
+
+def _json_array(file: IO[bytes], rows: Iterable[Json]) -> None:
+    is_first = True
+    for row in rows:
+        file.write(b"[\n  " if is_first else b",\n  ")
+        file.write(to_json(row, indent=2).replace(b"\n", b"\n  "))
+        is_first = False
+    file.write(b"[]\n" if is_first else b"\n]\n")
+
+
+def _json_document(file: IO[bytes], content: Json) -> None:
+    file.write(to_json(content, indent=2) + b"\n")
+
+
+def _json_lines(file: IO[bytes], rows: Iterable[Json]) -> None:
+    for row in rows:
+        file.write(to_json(row) + b"\n")
+
+
+def _csv(file: IO[bytes], rows: Iterable[Json]) -> None:
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns.update(dict.fromkeys(_cells(row)))
+    text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(_cells(row))
+    text.detach()
+
+
+def _cells(row: Json, prefix: str = "") -> dict[str, str]:
+    """The leaves of a row as text: nested names joined by `__`, lists as JSON, null as nothing."""
+    if not isinstance(row, Mapping) or (prefix and not row):
+        text = row if isinstance(row, str) else "" if row is None else to_json(row).decode()
+        return {prefix or VALUE_COLUMN: text}
+    cells: dict[str, str] = {}
+    for key, value in row.items():
+        cells.update(_cells(value, f"{prefix}__{key}" if prefix else str(key)))
+    return cells
+
+
+def _yaml_rows(file: IO[bytes], rows: Iterable[Json]) -> None:
+    is_empty = True
+    for row in rows:
+        _yaml(file, [row])
+        is_empty = False
+    if is_empty:
+        file.write(b"[]\n")
+
+
+def _yaml(file: IO[bytes], content: Json) -> None:
+    from ruamel.yaml import YAML  # takes 50 ms that other formats do not need
+
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.allow_unicode = True
+    writer.width = 1_000_000  # one line a text
+    writer.sort_base_mapping_type_on_output = False
+    writer.representer.add_representer(str, _yaml_text)
+    writer.dump(content, file)
+
+
+def _yaml_text(representer: Any, text: str) -> Any:
+    """Quotes what a reader of YAML 1.1 would take for something else: `no`, `22:30`, `1e3`."""
+    is_plain = _YAML_PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS
+    return representer.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if is_plain else '"'
+    )
+
+
+_ROW_WRITERS: dict[str, Callable[..., None]] = {
+    ".json": _json_array,
+    ".jsonl": _json_lines,
+    ".csv": _csv,
+    ".yaml": _yaml_rows,
+    ".yml": _yaml_rows,
+}
