@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from batchq.outcome import Json, Outcome, Summary, Usage
-from batchq.plan import Item, Plan, ProviderSpec
+from batchq.plan import Item, OutputSpec, Plan, ProviderSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,9 @@ class RunFolder(Protocol):
         """Reads the items of one batch, without reading those before it."""
         ...
 
-    def write_batch(self, step: int, number: int, outcomes: Sequence[Outcome]) -> bool:
+    def write_batch(
+        self, step: int, number: int, outcomes: Sequence[Outcome], output: OutputSpec
+    ) -> bool:
         """Writes item files, prompts and the batch's record; False if the record was there."""
         ...
 
