@@ -1,1 +1,7 @@
-"""The command line."""
+"""The command line, on click and rich."""
+
+from __future__ import annotations
+
+from batchq.cli.root import cli
+
+__all__ = ["cli"]

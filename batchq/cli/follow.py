@@ -1,0 +1,119 @@
+"""Follows a run until it is over, or until somebody has seen enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from batchq.cli.display import View
+from batchq.cli.interrupts import Interrupts
+from batchq.cli.summary import EXIT_INTERRUPTED, EXIT_TIMED_OUT, INTERRUPTED, exit_code
+from batchq.errors import QueueError
+from batchq.ports import Progress, RunState
+from batchq.queue.control import stop
+from batchq.runs import progress
+from batchq.services import Services
+
+POLL_S = 0.15
+# A coordinator that died cannot say that it has nothing more to do.
+QUIET_S = 10.0
+NOBODY_WORKS_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last that was seen of a run, and the exit code it comes to."""
+
+    progress: Progress
+    code: int
+    is_over: bool
+
+
+@dataclass
+class Follower:
+    """One look after another at a run.
+
+    With `pauses`, a Ctrl-C or the end of `timeout_s` pauses the run, which nobody else works on;
+    else they only end the looking. `check` raises if the run cannot go on.
+    """
+
+    run: str
+    services: Services
+    view: View
+    interrupts: Interrupts
+    pauses: bool
+    check: Callable[[], None] = lambda: None
+    timeout_s: float | None = None
+    _code: int | None = None
+    _quiet_since: float | None = None
+    _said_nobody: bool = False
+
+    def follow(self) -> Ended:
+        """Returns when the run is over, or the looking is."""
+        began = time.monotonic()
+        while True:
+            self.check()
+            seen = self._look()
+            self.view.show(seen)
+            if self._is_settled(seen):
+                code = exit_code(seen) if self._code is None else self._code
+                return Ended(seen, code, is_over=True)
+            waited = time.monotonic() - began
+            if self._code is None and self._wants_to_end(waited):
+                if not self.pauses:
+                    assert self._code is not None
+                    return Ended(seen, self._code, is_over=False)
+                self._pause(seen)
+            self._warn_if_nobody_works(seen, waited)
+            time.sleep(POLL_S)
+
+    def _look(self) -> Progress:
+        seen = progress(self.run, self.services, time.time())
+        if seen is None:
+            raise QueueError(
+                f"Redis does not know run {self.run} any more: it was emptied, or this is another "
+                "one. Go on from the run folder with `batchq resume`."
+            )
+        return seen
+
+    def _wants_to_end(self, waited: float) -> bool:
+        if self.interrupts.is_set:
+            self._code = EXIT_INTERRUPTED
+        elif self.timeout_s is not None and waited > self.timeout_s:
+            self._code = EXIT_TIMED_OUT
+        return self._code is not None
+
+    def _pause(self, seen: Progress) -> None:
+        if seen.state is RunState.RUNNING:
+            stop(self.run, RunState.PAUSED, INTERRUPTED, self.services)
+        self.view.note(
+            f"Pausing: {seen.in_flight} in flight will be finished. Ctrl-C again stops at once."
+        )
+
+    def _is_settled(self, seen: Progress) -> bool:
+        if not seen.state.is_over:
+            self._quiet_since = None
+            return False
+        ledger = self.services.ledger
+        if seen.state is RunState.COMPLETED:
+            return True
+        if seen.state is RunState.PAUSED:
+            is_done = not ledger.open_batches(self.run)
+        else:
+            is_done = self.run not in ledger.runs()
+        if seen.in_flight:
+            self._quiet_since = None
+            return False
+        now = time.monotonic()
+        self._quiet_since = self._quiet_since or now
+        return is_done or now - self._quiet_since > QUIET_S
+
+    def _warn_if_nobody_works(self, seen: Progress, waited: float) -> None:
+        if self.pauses or self._said_nobody or waited < NOBODY_WORKS_S or seen.summary.total:
+            return
+        self._said_nobody = True
+        roles = {about.get("role") for about in self.services.ledger.alive().values()}
+        for role in ("coordinator", "worker"):
+            if role not in roles:
+                self.view.note(f"No {role} is alive on this broker: start one with `batchq up`.")

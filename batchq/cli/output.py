@@ -1,0 +1,56 @@
+"""Data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+def put(text: str = "") -> None:
+    """Writes data, which another program may read."""
+    click.echo(text)
+
+
+def put_json(value: Any) -> None:
+    """Writes data as JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def say(text: str = "") -> None:
+    """Writes what only a person reads."""
+    click.echo(text, err=True)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun: `1 item`, `1,200 items`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it: 4.2s, 3m 20s, 2h 05m."""
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def money(usd: float | None, unpriced_calls: int = 0) -> str:
+    """Dollars; says so where calls have no known price."""
+    if usd is None:
+        return "unknown, no prices"
+    text = "$0.00" if usd == 0 else f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}"
+    return f"{text} + {count(unpriced_calls, 'unpriced call')}" if unpriced_calls else text
+
+
+def table(rows: list[tuple[str, ...]], align: str = "") -> list[str]:
+    """Lines of columns as wide as their widest cell; `align` has `>` for numbers, else `<`."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    how = align.ljust(len(widths), "<")
+    return [
+        "  ".join(f"{cell:{how[i]}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
+        for row in rows
+    ]

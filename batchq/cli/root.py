@@ -1,0 +1,79 @@
+"""The tree of commands. A command's module is imported when the command is used."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import NamedTuple
+
+import click
+
+import batchq
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what `batchq --help` says about it."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "validate": Entry("manifests", "Show all problems of a manifest, with line and column."),
+    "schema": Entry("manifests", "Print the JSON Schema of the manifest, for editors."),
+    "plan": Entry("manifests", "Show what a submit would do; nothing is queued."),
+    "submit": Entry("submit", "Run a manifest and follow it."),
+    "resume": Entry("submit", "Go on with a run that was paused or interrupted."),
+    "watch": Entry("watch", "Follow a run until it is over."),
+    "status": Entry("runs", "Show how far runs are."),
+    "list": Entry("runs", "List pipelines, or the versions of one."),
+    "show": Entry("runs", "Show a run, or one item of it."),
+    "logs": Entry("logs", "Show what the workers of a run logged."),
+    "pause": Entry("watch", "Start no more items of a run; resume goes on."),
+    "cancel": Entry("watch", "End a run early; what is done is kept."),
+    "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),
+    "worker": Entry("serve", "Run a worker for the broker."),
+    "coordinator": Entry("serve", "Run a coordinator for the broker."),
+    "simulator": Entry("serve", "Run a local server that behaves like an LLM provider."),
+    "doctor": Entry("doctor", "Check broker, workers, catalog and keys."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is asked for, and lists all without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """All names, in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Imports one command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"batchq.cli.{COMMANDS[cmd_name].module}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command; an unknown one is refused with the nearest name."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " See `batchq --help`."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Writes the list out of the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(batchq.__version__, message="batchq %(version)s")
+def cli() -> None:
+    """Runs large batches of LLM, API and CPU work from one YAML manifest.
+
+    RUN is pipeline@v3, pipeline@latest, pipeline (its newest version) or a run id.
+    """

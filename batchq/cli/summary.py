@@ -1,0 +1,135 @@
+"""How a run ended: for people, for programs, and as an exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchq.cli.output import count, duration, money
+from batchq.ports import Progress, RunState
+
+INTERRUPTED = "interrupted"
+"""The reason of a pause that a Ctrl-C asked for."""
+
+EXIT_OK = 0
+EXIT_ITEMS_FAILED = 3
+EXIT_RUN_FAILED = 4
+EXIT_PAUSED = 5
+EXIT_TIMED_OUT = 124
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a run left for its user to open; only files that are there."""
+
+    collated: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+def find_files(folder: str) -> Files:
+    """Looks for a version's collated files and error files; nothing if it is not on this disk."""
+    root = Path(folder.removeprefix("file://"))
+    if not root.is_dir():
+        return Files((), ())
+    collated = sorted(path for path in (root / "collated").glob("*") if path.is_file())
+    # An errors file is written also when there is nothing to tell.
+    errors = sorted(path for path in root.glob("*_errors.json") if path.stat().st_size > 4)
+    return Files(tuple(map(_short, collated)), tuple(map(_short, errors)))
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def exit_code(progress: Progress) -> int:
+    """The exit code of a run that is over."""
+    if progress.state is RunState.COMPLETED:
+        return EXIT_ITEMS_FAILED if progress.summary.failed else EXIT_OK
+    if progress.state is RunState.FAILED:
+        return EXIT_RUN_FAILED
+    if progress.state is RunState.PAUSED and progress.reason != INTERRUPTED:
+        return EXIT_PAUSED
+    return EXIT_INTERRUPTED
+
+
+def as_json(progress: Progress) -> dict[str, Any]:
+    """A run for programs; `status --json` and `submit --json` print it."""
+    summary, files = progress.summary, find_files(progress.folder)
+    return {
+        "run": progress.run,
+        "pipeline": progress.pipeline,
+        "version": progress.version,
+        "state": progress.state.value,
+        "reason": progress.reason,
+        "items": {
+            "total": sum(step.total for step in progress.steps),
+            "ok": summary.ok,
+            "failed": summary.failed,
+            "in_flight": progress.in_flight,
+            "retries": summary.retries,
+            "repaired": summary.repaired,
+            "cached": summary.cached,
+        },
+        "steps": [
+            {
+                "number": step.number,
+                "name": step.name,
+                "state": step.state,
+                "total": step.total,
+                "ok": step.summary.ok,
+                "failed": step.summary.failed,
+                "batches": step.batches,
+                "collated": step.collated,
+            }
+            for step in progress.steps
+        ],
+        "calls": summary.usage.calls,
+        "input_tokens": summary.usage.input_tokens,
+        "output_tokens": summary.usage.output_tokens,
+        "cost_usd": round(summary.usage.cost_usd, 9),
+        "unpriced_calls": summary.usage.unpriced_calls,
+        "duration_s": round(max(0.0, progress.updated_at - progress.started_at), 1),
+        "folder": progress.folder,
+        "collated": list(files.collated),
+        "errors": list(files.errors),
+    }
+
+
+def summary_lines(progress: Progress) -> list[str]:
+    """A run that is over, for people: state, counts, cost, files, and what to do next."""
+    name = f"{progress.pipeline}@{progress.version}"
+    summary, usage = progress.summary, progress.summary.usage
+    counts = [f"{summary.ok:,} ok", f"{summary.failed:,} failed"]
+    if summary.retries:
+        counts.append(f"{summary.retries:,} retried")
+    if summary.repaired:
+        counts.append(f"{summary.repaired:,} repaired")
+    took = duration(max(0.0, progress.updated_at - progress.started_at))
+    lines = [f"{name}  {progress.state.value}  {', '.join(counts)}  in {took}"]
+    if progress.reason:
+        lines.append(f"  reason   {progress.reason}")
+    if usage.calls:
+        tokens = f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens"
+        cost = money(usage.cost_usd, usage.unpriced_calls)
+        lines.append(f"  cost     {cost}, {count(usage.calls, 'call')}, {tokens}")
+    files = find_files(progress.folder)
+    lines += [f"  result   {path}" for path in files.collated]
+    lines += [f"  errors   {path}" for path in files.errors]
+    if hint := _next_step(progress, name):
+        lines.append(f"  next     {hint}")
+    return lines
+
+
+def _next_step(progress: Progress, name: str) -> str:
+    if progress.state is RunState.PAUSED:
+        return f"batchq resume {name}"
+    if progress.state is RunState.FAILED:
+        return f"mend the cause, then submit again; batchq show {name} lists what failed"
+    if progress.summary.failed:
+        return f"batchq show {name} lists what failed"
+    return ""

@@ -1,0 +1,103 @@
+"""Which workers a plan needs, and which of its providers are simulators to be started."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from batchq.embedded.stack import Stack
+from batchq.plan import Plan, ProviderSpec, StageSpec, StepPlan
+
+DEFAULT_CONCURRENCY = 25
+CONTROL_QUEUE = "batchq.control"
+SIMULATOR_KIND = "simulator"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One worker: threads for calls that wait, processes for work that computes."""
+
+    queue: str
+    kind: Literal["threads", "prefork"]
+    slots: int
+
+
+def pools_of(
+    plan: Plan, *, concurrency: int | None = None, workers: int | None = None
+) -> tuple[Pool, ...]:
+    """The pools for the queues of a plan.
+
+    `concurrency` is the number of calls at a time, `workers` that of processes; without them the
+    providers' own limits and the cores of this machine decide.
+    """
+    pools: dict[str, Pool] = {}
+    for step in plan.steps:
+        calls = any(stage.kind == "prompt" for stage in step.spec.stages)
+        wanted = concurrency or _allowed_calls(step) if calls else workers or (os.cpu_count() or 1)
+        before = pools.get(step.queue)
+        slots = max(wanted, before.slots if before else 1)
+        is_mixed = before is not None and (before.kind == "threads") != calls
+        kind: Literal["threads", "prefork"] = "threads" if calls and not is_mixed else "prefork"
+        pools[step.queue] = Pool(step.queue, kind, slots)
+    return tuple(pools.values())
+
+
+def _allowed_calls(step: StepPlan) -> int:
+    caps = [
+        stage.provider.limits.concurrency
+        for stage in step.spec.stages
+        if stage.provider is not None and stage.provider.limits.concurrency
+    ]
+    return max(caps, default=DEFAULT_CONCURRENCY)
+
+
+def simulators_of(plan: Plan) -> dict[str, ProviderSpec]:
+    """The plan's providers of kind simulator that name no server of their own."""
+    return {
+        stage.provider.name: stage.provider
+        for step in plan.steps
+        for stage in step.spec.stages
+        if stage.provider is not None
+        and stage.provider.kind == SIMULATOR_KIND
+        and not stage.provider.base_url
+    }
+
+
+def with_base_urls(plan: Plan, urls: Mapping[str, str]) -> Plan:
+    """Points providers, by name, to the servers that were started for them."""
+
+    def in_stage(stage: StageSpec) -> StageSpec:
+        if stage.provider is None or stage.provider.name not in urls:
+            return stage
+        return replace(stage, provider=replace(stage.provider, base_url=urls[stage.provider.name]))
+
+    def in_step(step: StepPlan) -> StepPlan:
+        return replace(step, spec=replace(step.spec, stages=tuple(map(in_stage, step.spec.stages))))
+
+    return replace(plan, steps=tuple(map(in_step, plan.steps)))
+
+
+def task_modules(plan: Plan) -> tuple[str, ...]:
+    """The modules whose functions a plan calls."""
+    names = [stage.task for step in plan.steps for stage in step.spec.stages]
+    names += [step.output.collate for step in plan.steps]
+    return tuple(sorted({name.partition(":")[0] for name in names if name}))
+
+
+def launch_workers(stack: Stack, plan: Plan, pools: tuple[Pool, ...]) -> None:
+    """Starts the coordinator and the workers, which find the tasks beside the manifest.
+
+    They may run the tasks that the plan names: who submits here trusts the manifest.
+    """
+    path = (plan.base_dir, str(Path.cwd()), os.environ.get("PYTHONPATH", ""))
+    env: dict[str, Any] = {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, path))),
+        "BATCHQ_TASKS": json.dumps([*stack.settings.tasks, *task_modules(plan)]),
+    }
+    stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1, env)
+    for pool in pools:
+        stack.launch_worker(pool.queue, f"batchq.{pool.queue}", pool.kind, pool.slots, env)
