@@ -150,6 +150,10 @@ class RunFolder:
         path = _parked_path(step, number)
         return list(self._read_outcomes(path)) if self.files.exists(path) else []
 
+    def read_batch(self, step: int, number: int) -> list[Outcome]:
+        """Reads back the outcomes of one collated batch, in input order, without prompts."""
+        return list(self._read_outcomes(_batch_path(step, number)))
+
     def outcomes(self, step: int) -> Iterator[Outcome]:
         """Reads back all outcomes of a step, batch by batch, in input order, without prompts."""
         for number in sorted(self.collated_batches(step)):

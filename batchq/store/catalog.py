@@ -1,0 +1,219 @@
+"""The index of all runs, in SQLite or PostgreSQL.
+
+It holds nothing that the run folders do not: `rebuild` makes it again. `sqlite:///:memory:` is the
+in-memory twin for tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from batchq.outcome import Outcome, Summary, Usage
+from batchq.ports import BatchRecord, RunRecord, RunState
+from batchq.store.database import explained, open_engine
+from batchq.store.records import iso
+from batchq.store.tables import batches, items, runs
+
+Clock = Callable[[], float]
+
+
+def open_catalog(url: str, clock: Clock = time.time) -> SqlCatalog:
+    """Opens a catalog by its SQLAlchemy URL, and makes it if it is not there.
+
+    Raises StoreError if it is out of reach, is no catalog, or is one of another schema.
+    """
+    return SqlCatalog(open_engine(url), clock)
+
+
+class SqlCatalog:
+    """Implements `ports.Catalog`; used by many threads and processes at once."""
+
+    def __init__(self, engine: Engine, clock: Clock = time.time) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(is_write=True)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Closes its connections; it opens new ones when it is used again."""
+        self._engine.dispose()
+
+    def put_run(self, record: RunRecord) -> None:
+        """Adds or replaces a run."""
+        with explained(self._engine), self._writer.begin() as connection:
+            _upsert(connection, runs, [_run_row(record)], ("run",))
+
+    def put_batch(self, record: BatchRecord, outcomes: Sequence[Outcome]) -> None:
+        """Adds or replaces a collated batch and its items, in one transaction."""
+        now = iso(self._clock())
+        row = _batch_row(record) | {"created_at": now, "updated_at": now}
+        of_batch = (
+            (items.c.run == record.run)
+            & (items.c.step == record.step)
+            & (items.c.batch == record.number)
+        )
+        rows = [_item_row(record, outcome) for outcome in outcomes]
+        with explained(self._engine), self._writer.begin() as connection:
+            _upsert(connection, batches, [row], ("run", "step", "number"), kept=("created_at",))
+            connection.execute(delete(items).where(of_batch))
+            if rows:
+                _upsert(connection, items, rows, ("run", "step", "item_index"))
+
+    def runs(self, pipeline: str | None = None) -> list[RunRecord]:
+        """All runs, or those of one pipeline, oldest first."""
+        query = select(runs).order_by(runs.c.created_at, runs.c.run)
+        if pipeline is not None:
+            query = query.where(runs.c.pipeline == pipeline)
+        with explained(self._engine), self._engine.connect() as connection:
+            return [_run_record(row) for row in connection.execute(query).mappings()]
+
+    def items(
+        self, run: str, *, step: int | None = None, state: str | None = None, limit: int = 1000
+    ) -> list[Mapping[str, Any]]:
+        """Rows of a run's items, in input order, as `_item_of` names their columns."""
+        query = select(items).where(items.c.run == run)
+        if step is not None:
+            query = query.where(items.c.step == step)
+        if state is not None:
+            query = query.where(items.c.state == state)
+        query = query.order_by(items.c.step, items.c.item_index).limit(limit)
+        with explained(self._engine), self._engine.connect() as connection:
+            return [_item_of(row) for row in connection.execute(query).mappings()]
+
+
+def _upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    key: tuple[str, ...],
+    kept: tuple[str, ...] = (),
+) -> None:
+    """Inserts rows, or replaces those with the same key, but for the columns `kept`."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    statement: Any = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
+    replaced = [name for name in rows[0] if name not in key and name not in kept]
+    changes = {name: statement.excluded[name] for name in replaced}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=list(key), set_=changes), list(rows)
+    )
+
+
+def _summary_row(summary: Summary) -> dict[str, Any]:
+    usage = summary.usage
+    return {
+        "ok": summary.ok,
+        "failed": summary.failed,
+        "retries": summary.retries,
+        "repaired": summary.repaired,
+        "cached": summary.cached,
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_nusd": usage.cost_nusd,
+        "unpriced_calls": usage.unpriced_calls,
+    }
+
+
+def _run_row(record: RunRecord) -> dict[str, Any]:
+    return {
+        "run": record.run,
+        "pipeline": record.pipeline,
+        "version": record.version,
+        "state": record.state.value,
+        "status": record.status,
+        "notes": _text(record.notes),
+        "mode": record.mode,
+        "base_version": record.base_version,
+        "folder": record.folder,
+        "created_at": record.created_at,
+        "ended_at": record.ended_at,
+        "duration_s": record.duration_s,
+        "items": record.items,
+    } | _summary_row(record.summary)
+
+
+def _run_record(row: Mapping[Any, Any]) -> RunRecord:
+    usage = Usage(
+        row["calls"],
+        row["input_tokens"],
+        row["output_tokens"],
+        row["cost_nusd"],
+        row["unpriced_calls"],
+    )
+    return RunRecord(
+        run=row["run"],
+        pipeline=row["pipeline"],
+        version=row["version"],
+        state=RunState(row["state"]),
+        status=row["status"],
+        notes=row["notes"],
+        mode=row["mode"],
+        base_version=row["base_version"],
+        folder=row["folder"],
+        created_at=row["created_at"],
+        ended_at=row["ended_at"],
+        duration_s=row["duration_s"],
+        items=row["items"],
+        summary=Summary(
+            row["ok"], row["failed"], row["retries"], row["repaired"], row["cached"], usage
+        ),
+    )
+
+
+def _batch_row(record: BatchRecord) -> dict[str, Any]:
+    return {
+        "run": record.run,
+        "step": record.step,
+        "number": record.number,
+        "model": record.model,
+        "provider": record.provider,
+        "items": record.items,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "duration_ms": record.duration_ms,
+        "avg_confidence": record.avg_confidence,
+    } | _summary_row(record.summary)
+
+
+def _item_row(record: BatchRecord, outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error
+    return {
+        "run": record.run,
+        "step": record.step,
+        "item_index": outcome.index,
+        "batch": record.number,
+        "item_id": _text(outcome.item_id),
+        "state": outcome.state.value,
+        "kind": error.kind if error else "",
+        "error": _text(error.message) if error else "",
+        "attempts": len(outcome.attempts),
+        "input_tokens": outcome.usage.input_tokens,
+        "output_tokens": outcome.usage.output_tokens,
+        "cost_nusd": outcome.usage.cost_nusd,
+        "duration_ms": max(0, round((outcome.ended_at - outcome.started_at) * 1000)),
+    }
+
+
+def _item_of(row: Mapping[Any, Any]) -> Mapping[str, Any]:
+    return {
+        "id": row["item_id"],
+        "index": row["item_index"],
+        "step": row["step"],
+        "batch": row["batch"],
+        "state": row["state"],
+        "kind": row["kind"],
+        "error": row["error"],
+        "attempts": row["attempts"],
+        "tokens": row["input_tokens"] + row["output_tokens"],
+        "cost_usd": row["cost_nusd"] / 1e9,
+        "duration_ms": row["duration_ms"],
+    }
+
+
+def _text(text: str) -> str:
+    """Text that every database takes: PostgreSQL refuses NUL, and UTF-8 half a surrogate pair."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
