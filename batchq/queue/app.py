@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import celeryd_init
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from batchq.settings import Settings, backend_url
 
@@ -33,10 +33,6 @@ class BatchqApp(Celery):
             self._services = build_services(self.settings)
         return self._services
 
-    def forget_services(self) -> None:
-        """Drops the services after a fork, so that a child opens connections of its own."""
-        self._services = None
-
 
 def make_app(settings: Settings) -> BatchqApp:
     """Makes the app for a broker; the default without one is a Redis on this machine.
@@ -62,7 +58,7 @@ def make_app(settings: Settings) -> BatchqApp:
         result_serializer="json",
         accept_content=["json"],
         task_default_queue=DEFAULT_QUEUES[0],
-        task_queues=[Queue(name) for name in DEFAULT_QUEUES],
+        task_queues=[Queue(name, Exchange(name), name) for name in DEFAULT_QUEUES],
         task_create_missing_queues=True,
         task_acks_late=True,
         task_reject_on_worker_lost=False,  # a poison item would come back for ever: see collate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -31,7 +32,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Beats until the worker stops."""
         services = worker.app.services
-        name = f"worker-{socket.gethostname()}-{worker.pid}"
+        name = f"worker-{socket.gethostname()}-{os.getpid()}"
         queues = ",".join(sorted(worker.app.amqp.queues.consume_from))
         role = "coordinator" if CONTROL_QUEUE in queues.split(",") else "worker"
         slots = int(worker.concurrency or 0)
