@@ -1,0 +1,86 @@
+"""What a simulator has seen and sent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from batchq.simulator.faults import Fault
+
+
+class Stats:
+    """Counts calls by what became of them.
+
+    A prompt is known by a number made of its model, text and schema. A repeat is a call whose
+    prompt was admitted before: a *duplicate* if a good answer had been sent for it, which is
+    what a client pays twice for.
+    """
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.refused = 0
+        self.duplicates = 0
+        self.repeats_after_fault = 0
+        self.repeats_in_flight = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self._statuses: Counter[int] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._attempts: dict[int, int] = {}
+        self._answered: set[int] = set()
+        self._in_flight: Counter[int] = Counter()
+
+    def attempts(self, prompt: int) -> int:
+        """How often a prompt was admitted."""
+        return self._attempts.get(prompt, 0)
+
+    def count_admitted(self, prompt: int) -> None:
+        """Counts a call that the limits let through."""
+        seen = self._attempts.get(prompt, 0)
+        self._attempts[prompt] = seen + 1
+        self.accepted += 1
+        if prompt in self._answered:
+            self.duplicates += 1
+        elif self._in_flight[prompt]:
+            self.repeats_in_flight += 1
+        elif seen:
+            self.repeats_after_fault += 1
+        self._in_flight[prompt] += 1
+
+    def count_ended(self, prompt: int, fault: Fault) -> None:
+        """Counts the end of an admitted call, however it came."""
+        self._faults[fault] += 1
+        self._in_flight[prompt] -= 1
+        if not self._in_flight[prompt]:
+            del self._in_flight[prompt]
+
+    def count_answer(
+        self, prompt: int, input_tokens: int, output_tokens: int, fault: Fault
+    ) -> None:
+        """Counts an answer that was sent, and paid."""
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+        if fault is Fault.NONE:
+            self._answered.add(prompt)
+
+    def count_status(self, status: int) -> None:
+        """Counts a response to a call, also one that the limits or the checks refused."""
+        self._statuses[status] += 1
+        self.refused += status == 429
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts under the names that `GET /stats` gives them."""
+        return {
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "duplicates": self.duplicates,
+            "repeats_after_fault": self.repeats_after_fault,
+            "repeats_in_flight": self.repeats_in_flight,
+            "prompts": len(self._attempts),
+            "statuses": {str(status): count for status, count in sorted(self._statuses.items())},
+            "faults": {
+                fault: count for fault, count in sorted(self._faults.items()) if fault != "none"
+            },
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+        }
