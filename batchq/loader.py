@@ -291,13 +291,14 @@ def _bounded(
     }
     bounded = []
     for step in steps:
-        works = step.stages or [step]
-        if not any(work.prompt for work in works):
+        has_prompt = step.prompt or any(stage.prompt for stage in step.stages or ())
+        if not has_prompt:
             size = min(step.batch_size, at_most)
             batches = max(1, min(step.concurrent_batches, at_most // size))
             changes = {"batch_size": size, "concurrent_batches": batches}
-            step = step.model_copy(update=changes)  # noqa: PLW2901 (the step as it runs)
-        bounded.append(step)
+            bounded.append(step.model_copy(update=changes))
+        else:
+            bounded.append(step)
     return providers, bounded
 
 

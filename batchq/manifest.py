@@ -115,7 +115,9 @@ class Retry(Part):
     )
     base: Duration = Field(2.0, description="The first wait.")
     max_delay: Duration = Field(60.0, description="The longest wait.")
-    jitter: bool = Field(True, description="Spread the waits, so that tries do not come at once.")
+    jitter: bool = Field(
+        default=True, description="Spread the waits, so that tries do not come at once."
+    )
 
 
 def _sample_method(value: Any) -> Any:
@@ -220,11 +222,11 @@ Source = Annotated[
 class StepDefaults(Part):
     """What a step has and `config` can set for every step."""
 
-    stop_on_error: bool = Field(False, description="End the run at the first failed item.")
+    stop_on_error: bool = Field(default=False, description="End the run at the first failed item.")
     max_failures: ShareOrCount | None = Field(
         None, description="Failed items that the step bears: a count or a share such as 10%."
     )
-    batch_mode: bool = Field(True, description="false: the whole input is one item.")
+    batch_mode: bool = Field(default=True, description="false: the whole input is one item.")
     batch_size: PositiveCount = Field(50, description="Items in one batch, at most 500.")
     concurrent_batches: PositiveCount = Field(4, description="Batches in flight.")
     batch_delay: Duration = Field(0.0, description="Wait between two batches.")
@@ -233,7 +235,7 @@ class StepDefaults(Part):
     queue: str | None = Field(
         None, pattern=r"^[A-Za-z][\w.-]*$", description="Queue; llm for prompts, else cpu."
     )
-    save_prompts: bool = Field(True, description="Keep what was sent in the run folder.")
+    save_prompts: bool = Field(default=True, description="Keep what was sent in the run folder.")
     skip_existing: NotYet = None
     metrics: NotYet = None
 
@@ -256,7 +258,7 @@ class Step(Work, StepDefaults):
     stages: list[Stage] | None = Field(
         None, min_length=1, description="Several parts of work, one after the other."
     )
-    once: bool = Field(False, description="One call over the whole collated input.")
+    once: bool = Field(default=False, description="One call over the whole collated input.")
     params: dict[str, Any] = Field(
         default_factory=dict, description="Handed to this step's task functions."
     )
@@ -296,9 +298,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a manifest came from. `places` maps a key's path to its place; `commands` lists
-    what the command line set, as "key" -> "--flag value". `data` is the file with its includes
-    after `${...}`, before defaults.
+    """Where a manifest came from.
+
+    `places` maps a key's path to its place, `commands` what the command line set to its value,
+    `params` the params to theirs. `data` is the file with its includes and with `${...}` filled,
+    before any defaults.
     """
 
     path: Path

@@ -148,7 +148,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=finalize,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (a prompt is no HTML)
+        autoescape=False,
     )
     environment.filters["tojson"] = to_json  # the stock one escapes < > & for HTML
     return environment

@@ -60,12 +60,10 @@ def _real_path(details: ErrorDetails, data: Any) -> KeyPath:
     value = data
     for part in details["loc"]:
         if isinstance(value, dict) and part in value:
+            value = value[str(part)]
+        elif isinstance(value, list) and isinstance(part, int):
             value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        elif details["type"] == "missing" and part == details["loc"][-1]:
-            pass
-        else:
+        elif details["type"] != "missing" or part != details["loc"][-1]:
             continue
         key.append(part)
     return tuple(key)

@@ -141,9 +141,13 @@ def _move(document: Document, old: KeyPath, new: KeyPath) -> None:
         del holder[old[-1]]
         return
     target[new[-1]] = holder.pop(old[-1])
-    for places in (document.places, document.raw):
-        for key in [key for key in places if key[: len(old)] == old]:
-            places[new + key[len(old) :]] = places.pop(key)  # type: ignore[attr-defined]
+    _rename_keys(document.places, old, new)
+    _rename_keys(document.raw, old, new)
+
+
+def _rename_keys(values: dict[KeyPath, Any], old: KeyPath, new: KeyPath) -> None:
+    for key in [key for key in values if key[: len(old)] == old]:
+        values[new + key[len(old) :]] = values.pop(key)
 
 
 class _Builder:

@@ -1,0 +1,162 @@
+"""Builds what a worker needs of a step: its texts and schemas read in, its provider filled in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchq.checks import BASE_URLS
+from batchq.errors import PlanError
+from batchq.files import find_prompt, is_inline, read_schema, read_text
+from batchq.manifest import Manifest, Provider, Stage, Step, Work
+from batchq.placeholders import UnknownPlaceholder, resolve_text
+from batchq.plan import (
+    Limits,
+    Prices,
+    ProviderSpec,
+    RateLimit,
+    RetryPolicy,
+    StageKind,
+    StageSpec,
+    StepPlan,
+    StepSpec,
+)
+from batchq.pricing import find_prices, price_table
+
+_MINUTE_S = 60.0
+
+
+@dataclass
+class Planning:
+    """What is gathered while the steps are planned, in order."""
+
+    manifest: Manifest
+    env: Mapping[str, str]
+    slots: Mapping[str, int]
+    hashes: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    done: dict[str, StepPlan] = field(default_factory=dict)
+
+    def note(self, name: str, content: bytes) -> None:
+        """Keeps the hash of something that the plan was made from."""
+        self.hashes[name] = hashlib.sha256(content).hexdigest()
+
+
+def build_spec(planning: Planning, step: Step, number: int) -> StepSpec:
+    """Builds the spec of a step; raises PlanError if a file that it names cannot be read."""
+    if step.stages is None:
+        stages: tuple[StageSpec, ...] = (_stage(planning, step, step, ""),)
+    else:
+        stages = tuple(_stage(planning, step, stage, stage.name) for stage in step.stages)
+    manifest, retry = planning.manifest, step.retry
+    return StepSpec(
+        number=number,
+        name=step.name,
+        stages=stages,
+        params={
+            **(manifest.config.model_extra or {}),
+            **manifest.origin.params,
+            **step.params,
+        },
+        retry=RetryPolicy(
+            retry.max_retries, retry.backoff, retry.base, retry.max_delay, retry.jitter
+        ),
+        timeout_s=step.timeout,
+        save_prompts=step.save_prompts,
+    )
+
+
+def _stage(planning: Planning, step: Step, work: Work, name: str) -> StageSpec:
+    kind: StageKind = work.kinds[0]  # type: ignore[assignment]  # checks: exactly one of the three
+    when = work.when if isinstance(work, Stage) else ""
+    if kind != "prompt":
+        return StageSpec(
+            name, kind, task=work.task or "", command=tuple(work.command or ()), when=when
+        )
+    prompt, prompt_is_jinja = _text(planning, work.prompt or "", "prompt")
+    system, system_is_jinja = _text(planning, work.system or step.system or "", "system")
+    return StageSpec(
+        name=name,
+        kind=kind,
+        prompt=prompt,
+        prompt_is_jinja=prompt_is_jinja,
+        prompt_file="" if is_inline(work.prompt or "") else work.prompt or "",
+        system=system,
+        system_is_jinja=system_is_jinja,
+        provider=_provider(planning, work.provider or step.provider, work.model or step.model),
+        options={**step.options, **work.options},
+        output_schema=_schema(planning, work.output_schema),
+        when=when,
+    )
+
+
+def _text(planning: Planning, value: str, kind: str) -> tuple[str, bool]:
+    """Reads a prompt in, with its `${...}` filled; says whether it is a Jinja2 one."""
+    if not value:
+        return "", False
+    text, is_jinja = value, False
+    if not is_inline(value):
+        path = find_prompt(planning.manifest.base_dir, value)
+        text, is_jinja = read_text(path, value), path.suffix == ".j2"
+        planning.note(f"{kind}:{value}", text.encode())
+    try:
+        return resolve_text(text, planning.manifest.origin.params, planning.env), is_jinja
+    except UnknownPlaceholder as error:
+        raise PlanError(
+            f"{value if not is_inline(value) else kind}: {error}; {error.hint}"
+        ) from error
+
+
+def _schema(planning: Planning, value: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    if not isinstance(value, str):
+        return value
+    path = planning.manifest.base_dir / value
+    schema = read_schema(path, value)
+    planning.note(f"schema:{value}", path.read_bytes())
+    return schema
+
+
+def _provider(planning: Planning, name: str | None, model: str | None) -> ProviderSpec:
+    providers = planning.manifest.providers
+    name = name or next(iter(providers))  # checks: the only one, where none is named
+    provider = providers[name]
+    model = model or provider.model or "simulator"
+    prices = provider.prices
+    if prices is not None:
+        known: Prices | None = Prices(prices.input_per_1m, prices.output_per_1m)
+    else:
+        known = find_prices(provider.kind, model, price_table())
+    if known is None:
+        warning = f"no prices for {provider.kind}/{model}: its cost is not counted"
+        if warning not in planning.warnings:
+            planning.warnings.append(warning)
+    return ProviderSpec(
+        name=name,
+        kind=provider.kind,
+        base_url=provider.base_url or BASE_URLS.get(provider.kind, ""),
+        model=model,
+        api_key_env=provider.api_key_env or "",
+        limits=_limits(provider),
+        prices=known,
+        timeout_s=provider.timeout,
+        simulator=dict(provider.simulator),
+    )
+
+
+def _limits(provider: Provider) -> Limits:
+    limits = provider.limits
+    rates = []
+    if limits.rpm:
+        rates.append(RateLimit("rpm", "requests", limits.rpm, _MINUTE_S))
+    if limits.tpm:
+        rates.append(RateLimit("tpm", "tokens", limits.tpm, _MINUTE_S))
+    for rate in limits.rates:
+        if rate.requests:
+            name = f"{rate.requests} requests per {rate.per:g}s"
+            rates.append(RateLimit(name, "requests", rate.requests, rate.per))
+        if rate.tokens:
+            name = f"{rate.tokens} tokens per {rate.per:g}s"
+            rates.append(RateLimit(name, "tokens", rate.tokens, rate.per))
+    return Limits(tuple(rates), limits.concurrency)
