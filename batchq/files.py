@@ -12,7 +12,7 @@ PROMPT_SUFFIXES = (".md", ".txt", ".j2", ".md.j2")
 
 
 def decode(content: bytes, name: str) -> str:
-    """Decodes UTF-8 with or without a byte order mark; raises PlanError with the bad byte's place."""
+    """Decodes UTF-8 with or without a BOM; raises PlanError with the bad byte's place."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

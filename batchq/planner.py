@@ -14,6 +14,7 @@ from batchq.errors import PlanError, TaskError, UsageError
 from batchq.estimate import SAMPLE, SLOTS, estimate_step
 from batchq.items import read_items
 from batchq.loader import check_environment
+from batchq.lock import manifest_lock
 from batchq.manifest import Manifest, Step
 from batchq.outcome import Json, SentPrompt
 from batchq.plan import (
@@ -30,6 +31,8 @@ from batchq.plan import (
 from batchq.prompts import names, render
 from batchq.scalars import share_of
 from batchq.specs import Planning, build_spec
+
+__all__ = ["iter_items", "make_plan", "manifest_lock", "pipeline_name", "render_item"]
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 
