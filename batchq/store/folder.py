@@ -18,6 +18,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -222,7 +223,7 @@ class RunFolder:
         for path in [whole, *parts] if self.files.exists(whole) else parts:
             with self.files.reader(path) as file:
                 for line in file:
-                    if line.endswith(b"}\n"):
+                    with suppress(ValueError):
                         yield json.loads(line)
 
     def _write_item(self, step: int, outcome: Outcome, output: OutputSpec) -> None:
