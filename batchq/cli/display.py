@@ -178,8 +178,10 @@ class LiveView:
                 pace_text(step, self._paces[step.number]) if step.state == "running" else "",
             )
         lines: list[RenderableType] = [head, grid, Text(self._counts(progress), style="dim")]
-        for failure in progress.recent[:RECENT_SHOWN]:
-            lines.append(Text(f"  {failure}", style="red", no_wrap=True, overflow="ellipsis"))
+        lines += [
+            Text(f"  {failure}", style="red", no_wrap=True, overflow="ellipsis")
+            for failure in progress.recent[:RECENT_SHOWN]
+        ]
         return Group(*lines)
 
     def _counts(self, progress: Progress) -> str:

@@ -60,10 +60,10 @@ class Follower:
                 code = exit_code(seen) if self._code is None else self._code
                 return Ended(seen, code, is_over=True)
             waited = time.monotonic() - began
-            if self._code is None and self._wants_to_end(waited):
+            if self._code is None and (wanted := self._wants_to_end(waited)) is not None:
                 if not self.pauses:
-                    assert self._code is not None
-                    return Ended(seen, self._code, is_over=False)
+                    return Ended(seen, wanted, is_over=False)
+                self._code = wanted
                 self._pause(seen)
             self._warn_if_nobody_works(seen, waited)
             time.sleep(POLL_S)
@@ -77,12 +77,12 @@ class Follower:
             )
         return seen
 
-    def _wants_to_end(self, waited: float) -> bool:
+    def _wants_to_end(self, waited: float) -> int | None:
         if self.interrupts.is_set:
-            self._code = EXIT_INTERRUPTED
-        elif self.timeout_s is not None and waited > self.timeout_s:
-            self._code = EXIT_TIMED_OUT
-        return self._code is not None
+            return EXIT_INTERRUPTED
+        if self.timeout_s is not None and waited > self.timeout_s:
+            return EXIT_TIMED_OUT
+        return None
 
     def _pause(self, seen: Progress) -> None:
         if seen.state is RunState.RUNNING:

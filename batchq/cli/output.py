@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -46,7 +47,7 @@ def money(usd: float | None, unpriced_calls: int = 0) -> str:
     return f"{text} + {count(unpriced_calls, 'unpriced call')}" if unpriced_calls else text
 
 
-def table(rows: list[tuple[str, ...]], align: str = "") -> list[str]:
+def table(rows: Sequence[tuple[str, ...]], align: str = "") -> list[str]:
     """Lines of columns as wide as their widest cell; `align` has `>` for numbers, else `<`."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     how = align.ljust(len(widths), "<")

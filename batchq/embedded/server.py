@@ -75,6 +75,10 @@ class RedisFiles:
         except OSError:
             return False
 
+    def write_url(self, path: Path) -> None:
+        """Writes the URL, with its password, into a file for the same user only."""
+        _write_private(path, self.url)
+
     def remove_socket(self) -> None:
         """Removes the socket and, if it is ours alone, the folder made for it."""
         self.socket.unlink(missing_ok=True)
@@ -102,10 +106,15 @@ def prepare_redis(folder: Path, setting: str = "") -> RedisFiles:
     place = _socket_path(folder)
     place.unlink(missing_ok=True)
     config = folder / "redis.conf"
-    descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(_CONFIG.format(socket=place, password=password, data=data))
+    _write_private(config, _CONFIG.format(socket=place, password=password, data=data))
     return RedisFiles(folder, place, password, (str(binary), str(config)))
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)  # an old file would keep its own mode
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _socket_path(folder: Path) -> Path:

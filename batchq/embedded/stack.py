@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from batchq.embedded.leftovers import hold_lock, stop_leftovers
 from batchq.embedded.parts import Gone, Part, Rank, encode_part, worker_part
-from batchq.embedded.server import START_DEADLINE_S, last_lines, prepare_redis
+from batchq.embedded.server import START_DEADLINE_S, RedisFiles, last_lines, prepare_redis
 from batchq.errors import QueueError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RUNS_FOLDER = "runs"
 RUN_FILE = "run"
+BROKER_FILE = "broker"
 KEEP_FOLDERS = 20
 STOP_GRACE_S = 10.0
 # Above the graces of the supervisor's own, after which it is killed itself.
@@ -32,7 +33,10 @@ _SUPERVISOR_SLACK_S = 10.0
 
 
 class Stack:
-    """A private Redis and the processes that work from it; made by `start_stack`."""
+    """A private Redis and the processes that work from it; made by `start_stack`.
+
+    With a broker in its settings it has no Redis of its own, and is there for simulators alone.
+    """
 
     def __init__(self, folder: Path, lock: IO[bytes], settings: Settings) -> None:
         self.folder = folder
@@ -53,21 +57,27 @@ class Stack:
                 start_new_session=True,  # a Ctrl-C is for us; we tell it what to do
                 pass_fds=[lock.fileno()],
             )
-        self._redis = prepare_redis(folder / "redis", settings.redis_server)
-        if self._redis.socket.parent != self._redis.folder:
-            self._say({"remove": str(self._redis.socket.parent)})
+        self.settings = settings
+        self._redis: RedisFiles | None = None
+        if not settings.broker_url:
+            self._launch_redis()
         self.env = {
-            "BATCHQ_BROKER_URL": self._redis.url,
+            "BATCHQ_BROKER_URL": self.broker_url,
             "BATCHQ_HOME": str(settings.home.absolute()),
             "BATCHQ_CATALOG_URL": settings.effective_catalog_url,
         }
-        self.settings = settings.model_copy(update={"broker_url": self._redis.url})
-        self.launch(Part("redis", self._redis.argv, str(self._redis.log), Rank.BROKER))
+
+    def _launch_redis(self) -> None:
+        self._redis = redis = prepare_redis(self.folder / "redis", self.settings.redis_server)
+        if redis.socket.parent != redis.folder:
+            self._say({"remove": str(redis.socket.parent)})
+        self.settings = self.settings.model_copy(update={"broker_url": redis.url})
+        self.launch(Part("redis", redis.argv, str(redis.log), Rank.BROKER))
 
     @property
     def broker_url(self) -> str:
-        """The private Redis, as Celery reads it."""
-        return self._redis.url
+        """The Redis that all parts use, as Celery reads it."""
+        return self.settings.broker_url
 
     def launch(self, part: Part) -> None:
         """Starts a process; the supervisor restarts it if it dies and stops it at the end."""
@@ -107,11 +117,12 @@ class Stack:
 
     def wait_for_redis(self) -> None:
         """Returns when Redis answers; raises QueueError with its last words if it does not."""
+        redis = self._redis
         deadline = time.monotonic() + START_DEADLINE_S
-        while not self._redis.is_ready():
+        while redis is not None and not redis.is_ready():
             self.check()
             if time.monotonic() > deadline:
-                words = last_lines(self._redis.log)
+                words = last_lines(redis.log)
                 raise QueueError(
                     f"The embedded Redis answers nothing after {START_DEADLINE_S:g} s. "
                     f"It said:\n{words}"
@@ -134,7 +145,12 @@ class Stack:
             raise QueueError(f"The embedded stack's supervisor ended. It said:\n{words}")
 
     def serve_run(self, run: str) -> None:
-        """Writes down which run this stack works on, so that a resume finds its data."""
+        """Writes down which run this stack works on, so that others find it.
+
+        A resume finds its data by it, and `watch` in another terminal its Redis.
+        """
+        if self._redis is not None:
+            self._redis.write_url(self.folder / BROKER_FILE)
         (self.folder / RUN_FILE).write_text(run, encoding="utf-8")
 
     def stop(self, grace_s: float = STOP_GRACE_S, *, keep_data: bool = True) -> None:
@@ -154,6 +170,7 @@ class Stack:
             self._say({"stop": 0})
             self._wait(_SUPERVISOR_SLACK_S)
         _close(self._supervisor)
+        (self.folder / BROKER_FILE).unlink(missing_ok=True)
         if not keep_data:
             shutil.rmtree(self.folder / "redis", ignore_errors=True)
         if not (self.folder / RUN_FILE).exists():
@@ -214,15 +231,33 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH", ""))))
 
 
+def find_folder(home: Path, run: str) -> Path | None:
+    """The folder of the stack that last served a run, with its logs."""
+    for mark in (home.absolute() / RUNS_FOLDER).glob(f"*/{RUN_FILE}"):
+        if mark.read_text(encoding="utf-8") == run:
+            return mark.parent
+    return None
+
+
+def live_broker_url(home: Path, run: str) -> str | None:
+    """The private Redis of the stack that serves a run now; None if none does."""
+    folder = find_folder(home, run)
+    if folder is None:
+        return None
+    lock = hold_lock(folder)
+    if lock is not None:
+        lock.close()
+        return None
+    try:
+        return (folder / BROKER_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
 def _stack_folder(home: Path, run: str) -> Path:
-    """The folder of the stack that last served a run, else a new one."""
-    runs = home.absolute() / RUNS_FOLDER
-    for folder in runs.glob("*"):
-        mark = folder / RUN_FILE
-        if run and mark.exists() and mark.read_text(encoding="utf-8") == run:
-            return folder
+    found = find_folder(home, run) if run else None
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    return runs / name
+    return found or home.absolute() / RUNS_FOLDER / name
 
 
 def clean_up(home: Path) -> list[str]:

@@ -1,0 +1,194 @@
+"""`batchq doctor`: whether everything that a run needs is there, and what to do if not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchq.cli.output import put, put_json
+from batchq.cli.request import json_option
+from batchq.errors import BatchqError, QueueError
+from batchq.services import COMMAND_PATIENCE_S, Services, build_services
+from batchq.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from batchq.manifest import Manifest
+
+EXIT_OUT_OF_REACH = 6
+MIN_REDIS = (6, 2)
+SLOW_MS = 20.0
+MIN_FREE_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `advice` says what to do if it is not ok."""
+
+    name: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+
+@click.command("doctor")
+@click.argument(
+    "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@json_option
+def doctor_command(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click)
+    """Checks the broker, its workers and the catalog; with the manifest FILE its keys, too."""
+    settings = load_settings()
+    findings = [*_check_broker(settings), *_check_catalog(settings), *_check_disk(settings)]
+    if file is not None:
+        findings += _check_manifest(file)
+    if as_json:
+        put_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            put(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+            if not finding.ok and finding.advice:
+                put(f"      -> {finding.advice}")
+    return 0 if all(finding.ok for finding in findings) else EXIT_OUT_OF_REACH
+
+
+def _check_broker(settings: Settings) -> Iterator[Finding]:
+    if not settings.broker_url:
+        yield _check_embedded(settings)
+        return
+    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    try:
+        services.ledger.runs()
+    except QueueError as error:
+        advice = "start Redis, mend BATCHQ_BROKER_URL, or unset it for the embedded stack"
+        yield Finding("broker", ok=False, detail=str(error), advice=advice)
+        return
+    yield from _check_redis(services)
+    yield from _check_workers(services)
+
+
+def _check_embedded(settings: Settings) -> Finding:
+    from batchq.embedded.binary import find_redis_server
+
+    try:
+        binary = find_redis_server(settings.redis_server)
+    except QueueError as error:
+        return Finding("embedded Redis", ok=False, detail="no server binary", advice=str(error))
+    return Finding("embedded Redis", ok=True, detail=f"{binary} (no broker is set)")
+
+
+def _check_redis(services: Services) -> Iterator[Finding]:
+    import redis
+
+    info: dict[str, Any] = services.redis.info()
+    version = str(info.get("redis_version", "0"))
+    is_new = tuple(int(part) for part in version.split(".")[:2]) >= MIN_REDIS
+    name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', version)}"
+    yield Finding("broker version", is_new, name, "Celery needs Redis 6.2 or newer: upgrade it")
+    policy = str(info.get("maxmemory_policy", "?"))
+    yield Finding(
+        "eviction",
+        policy == "noeviction",
+        policy,
+        "set maxmemory-policy noeviction, else Redis drops items when it is full",
+    )
+    yield Finding(
+        "append-only file",
+        str(info.get("aof_enabled")) == "1",
+        "on" if str(info.get("aof_enabled")) == "1" else "off",
+        "set appendonly yes, else a restart of Redis forgets what is in flight",
+    )
+    try:
+        began = time.perf_counter()
+        for _ in range(5):
+            services.redis.ping()
+        took_ms = (time.perf_counter() - began) * 1000 / 5
+    except redis.RedisError as error:
+        yield Finding("latency", ok=False, detail=str(error), advice="see whether Redis is stuck")
+        return
+    yield Finding(
+        "latency", took_ms < SLOW_MS, f"{took_ms:.1f} ms", "put workers and Redis closer together"
+    )
+
+
+def _check_workers(services: Services) -> Iterator[Finding]:
+    alive = [about for about in services.ledger.alive().values() if about.get("role") != "process"]
+    coordinators = [about for about in alive if about["role"] == "coordinator"]
+    hosts = ", ".join(sorted({about["host"] for about in coordinators}))
+    yield Finding(
+        "coordinator",
+        bool(coordinators),
+        f"{len(coordinators)} alive on {hosts}" if coordinators else "none is alive",
+        "start one where the run folders are: batchq coordinator (or batchq up)",
+    )
+    for queue in ("batchq.llm", "batchq.cpu"):
+        working = [about for about in alive if queue in about["queues"].split(",")]
+        slots = sum(int(about["slots"]) for about in working)
+        waiting = services.ledger.queue_length(queue)
+        yield Finding(
+            f"workers of {queue.removeprefix('batchq.')}",
+            bool(working),
+            f"{len(working)} alive, {slots} slots, {waiting} messages wait",
+            f"start one: batchq worker --queues {queue.removeprefix('batchq.')}",
+        )
+
+
+def _check_catalog(settings: Settings) -> Iterator[Finding]:
+    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    url = settings.effective_catalog_url
+    shown = f"{url.partition('://')[0]}://{url.partition('://')[2].rpartition('@')[2]}"
+    try:
+        number = len(services.catalog.runs())
+    except BatchqError as error:
+        yield Finding("catalog", ok=False, detail=str(error), advice="mend BATCHQ_CATALOG_URL")
+        return
+    yield Finding("catalog", ok=True, detail=f"{shown}, {number} runs")
+
+
+def _check_disk(settings: Settings) -> Iterator[Finding]:
+    yield _writable("home folder", settings.home.absolute())
+
+
+def _writable(name: str, folder: Path) -> Finding:
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding(
+            name, ok=False, detail=f"{folder} cannot be written", advice="choose another"
+        )
+    free = shutil.disk_usage(place).free
+    detail = f"{folder}, {free / 1e9:.1f} GB free"
+    return Finding(name, free > MIN_FREE_BYTES, detail, "make room on the disk")
+
+
+def _check_manifest(file: Path) -> Iterator[Finding]:
+    from batchq.loader import load_manifest
+    from batchq.planner import make_plan
+
+    try:
+        manifest = load_manifest(file)
+        plan = make_plan(manifest)
+    except BatchqError as error:
+        yield Finding("manifest", ok=False, detail=str(error), advice=f"batchq validate {file}")
+        return
+    yield Finding("manifest", ok=True, detail=str(file))
+    yield from _check_keys(manifest)
+    yield _writable("output folder", Path(plan.base_dir, plan.output_dir))
+
+
+def _check_keys(manifest: Manifest) -> Iterator[Finding]:
+    for name, provider in manifest.providers.items():
+        variable = provider.api_key_env
+        if variable:
+            is_set = bool(os.environ.get(variable))
+            yield Finding(
+                f"key of {name}",
+                is_set,
+                f"{variable} is {'set' if is_set else 'not set'}",
+                f"export {variable}=... where the workers start",
+            )

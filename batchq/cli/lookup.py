@@ -1,0 +1,110 @@
+"""Finds the run that a name means, and where its news come from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from batchq.embedded.stack import live_broker_url
+from batchq.errors import RunNotFound
+from batchq.ports import Progress, RunRecord, RunState, StepProgress
+from batchq.runs import find_run, load_run, open_folder, progress
+from batchq.services import COMMAND_PATIENCE_S, Services, build_services
+from batchq.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run. `services` reach the Redis it is in, if it is in one; `record` is its catalog row."""
+
+    run: str
+    name: str
+    services: Services | None
+    record: RunRecord | None
+
+    def progress(self) -> Progress:
+        """How far it is: by Redis while it is in flight there, else by its folder."""
+        if self.services is not None:
+            seen = progress(self.run, self.services, time.time())
+            if seen is not None:
+                return seen
+        assert self.record is not None
+        return progress_of_record(self.record)
+
+
+def find(name: str, settings: Settings) -> Found:
+    """Finds a run by the catalog, or on the broker if it was submitted elsewhere.
+
+    Raises RunNotFound with the nearest names.
+    """
+    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    try:
+        record = find_run(name, services)
+    except RunNotFound:
+        run = _on_broker(name, services) if settings.broker_url else None
+        if run is None:
+            raise
+        return Found(run, name, services, None)
+    shown = f"{record.pipeline}@{record.version}"
+    if url := live_broker_url(settings.home, record.run):
+        live = settings.model_copy(update={"broker_url": url})
+        return Found(record.run, shown, build_services(live, patience_s=2.0), record)
+    if settings.broker_url and services.ledger.state(record.run) is not None:
+        return Found(record.run, shown, services, record)
+    return Found(record.run, shown, None, record)
+
+
+def _on_broker(name: str, services: Services) -> str | None:
+    """Finds a run in Redis alone: from a machine that does not have the catalog."""
+    pipeline, _, version = name.partition("@")
+    for run in reversed(services.ledger.runs()):
+        about = services.ledger.about(run)
+        if run == name:
+            return run
+        if about.get("pipeline") == pipeline and version in ("", "latest", about.get("version")):
+            return run
+    return name if services.ledger.state(name) is not None else None
+
+
+def progress_of_record(record: RunRecord) -> Progress:
+    """A run that no Redis knows, out of its catalog row and its folder.
+
+    One that stopped without saying so, since its processes were killed, is shown as paused: a
+    resume goes on with it.
+    """
+    info = load_run(record)
+    folder = open_folder(record.folder)
+    done = folder.done_steps()
+    steps = []
+    for step in info.plan.steps:
+        number = step.spec.number
+        summary = folder.summary(number)
+        collated = len(folder.collated_batches(number))
+        total = folder.item_count(number) or 0
+        is_begun = bool(collated)
+        state = "done" if number in done else "running" if is_begun else "waiting"
+        steps.append(
+            StepProgress(number, step.spec.name, state, total, step.batches, collated, summary)  # type: ignore[arg-type]  # a literal
+        )
+    started = info.created_at
+    seen = Progress(
+        run=record.run,
+        pipeline=record.pipeline,
+        version=record.version,
+        state=record.state,
+        reason="",
+        folder=record.folder,
+        steps=tuple(steps),
+        in_flight=0,
+        started_at=started,
+        updated_at=started + record.duration_s,
+    )
+    if seen.state.is_over:
+        return seen
+    return replace(seen, state=RunState.PAUSED, reason="it stopped before it was done")
+
+
+def local_time(iso: str) -> str:
+    """A UTC time as this machine's clock shows it."""
+    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S") if iso else ""

@@ -1,0 +1,225 @@
+"""`batchq validate`, `schema` and `plan`: a manifest before it is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchq.cli.output import count, duration, money, put, put_json, say, table
+from batchq.cli.request import (
+    choice_options,
+    json_option,
+    load_request,
+    manifest_argument,
+    params_option,
+)
+from batchq.cli.summary import EXIT_OK
+from batchq.errors import Problem, UsageError
+from batchq.plan import Plan, StepPlan
+
+EXIT_INVALID = 2
+EXIT_WORK_TO_DO = 10
+COLUMNS = (
+    *("", "STEP", "ITEMS", "BATCHES", "CALLS", "TOKENS IN", "OUT", "COST", "TIME"),
+    "BOUND BY",
+)
+
+
+@click.command("validate")
+@manifest_argument
+@params_option
+@json_option
+def validate_command(
+    file: Path,
+    params: tuple[tuple[str, str], ...],
+    as_json: bool,  # noqa: FBT001 (click passes by name)
+) -> int:
+    """Shows all problems of the manifest FILE at once, with line and column."""
+    from batchq.loader import check_environment, check_manifest, load_manifest
+
+    problems = check_manifest(file, dict(params))
+    warnings = [] if problems else check_environment(load_manifest(file, dict(params)))
+    if as_json:
+        put_json({"problems": _plain(problems), "warnings": _plain(warnings)})
+    else:
+        for problem in problems:
+            put(str(problem))
+        for warning in warnings:
+            say(f"warning: {warning}")
+        say(count(len(problems), "problem") if problems else f"{file} is a valid manifest")
+    return EXIT_INVALID if problems else EXIT_OK
+
+
+def _plain(problems: list[Problem]) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": problem.path,
+            "line": problem.line,
+            "column": problem.column,
+            "key": problem.key,
+            "message": problem.message,
+            "hint": problem.hint,
+        }
+        for problem in problems
+    ]
+
+
+@click.command("schema")
+def schema_command() -> None:
+    """Prints the JSON Schema of the manifest, for editors."""
+    from batchq.loader import json_schema
+
+    put_json(json_schema())
+
+
+@click.command("plan")
+@manifest_argument
+@choice_options
+@click.option("--workers", type=click.IntRange(min=1), help="Processes for Python steps.")
+@click.option("--item", metavar="ID", help="Show what would be sent for this item of a step.")
+@click.option("--step", "in_step", metavar="STEP", help="Step of --item; default: the first.")
+@click.option("--explain", metavar="KEY", help="Show where the value of a key comes from.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 10 if there is work to do.")
+@json_option
+def plan_command(
+    file: Path,
+    workers: int | None,
+    item: str | None,
+    in_step: str | None,
+    explain: str | None,
+    detailed_exitcode: bool,  # noqa: FBT001 (click passes by name)
+    as_json: bool,  # noqa: FBT001
+    **choices: Any,
+) -> int:
+    """Shows what a submit of the manifest FILE would do. Nothing is queued."""
+    from batchq.loader import explain as explain_key
+    from batchq.planner import make_plan
+
+    manifest = load_request(file, **choices)
+    if explain is not None:
+        lines = explain_key(manifest, explain)
+        if not lines:
+            raise UsageError(f"nothing sets {explain!r}, and no step has such a key")
+        for line in lines:
+            put(line)
+        return EXIT_OK
+    plan = make_plan(manifest, slots=slots_of(choices["concurrency"], workers))
+    if item is not None:
+        _show_item(plan, _step_number(plan, in_step), item, as_json=as_json)
+        return EXIT_OK
+    show_plan(plan, as_json=as_json)
+    return EXIT_WORK_TO_DO if detailed_exitcode and any(s.items for s in plan.steps) else EXIT_OK
+
+
+def slots_of(concurrency: int | None, workers: int | None) -> dict[str, int]:
+    """How many items the embedded workers run at a time, by queue."""
+    from batchq.embedded.pools import DEFAULT_CONCURRENCY
+
+    return {"llm": concurrency or DEFAULT_CONCURRENCY, "cpu": workers or os.cpu_count() or 1}
+
+
+def _step_number(plan: Plan, name: str | None) -> int:
+    if name is None:
+        return plan.steps[0].spec.number
+    for step in plan.steps:
+        if name in (step.spec.name, str(step.spec.number)):
+            return step.spec.number
+    raise UsageError(f"no step is named {name}: {', '.join(s.spec.name for s in plan.steps)}")
+
+
+def _show_item(plan: Plan, number: int, item: str, *, as_json: bool) -> None:
+    from batchq.planner import render_item
+
+    prompts = render_item(plan, number, item)
+    if as_json:
+        put_json([{"stage": prompt.stage, "text": prompt.text} for prompt in prompts])
+        return
+    for prompt in prompts:
+        if prompt.stage:
+            say(f"# stage {prompt.stage}")
+        put(prompt.text)
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Prints a plan, for people or for programs."""
+    if as_json:
+        put_json(_plan_json(plan))
+        return
+    for line in plan_lines(plan):
+        put(line)
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """A plan for people."""
+    first = plan.steps[0]
+    calls = sum(step.calls for step in plan.steps)
+    head = [count(first.items, "item"), count(len(plan.steps), "step")]
+    head += [count(calls, "call")] if calls else []
+    lines = [f"{plan.pipeline}  {', '.join(head)}"]
+    lines += table([COLUMNS, *map(_row, plan.steps)], ">" + "<" + ">" * 7)
+    costs = [step.cost_usd for step in plan.steps]
+    priced = [cost for cost in costs if cost is not None]
+    missing = f" + {count(costs.count(None), 'step')} without prices" if None in costs else ""
+    if calls:
+        lines.append(f"cost   about {money(sum(priced))}{missing}")
+    lines.append(f"time   about {duration(sum(step.duration_s for step in plan.steps))}")
+    lines.append(f"output {Path(plan.base_dir, plan.output_dir, plan.pipeline)}")
+    if any(step.items_are_estimated for step in plan.steps):
+        lines.append("~ an estimate: the step's input is not there yet")
+    lines.append("Nothing queued.")
+    return lines
+
+
+def _row(step: StepPlan) -> tuple[str, ...]:
+    mark = "~" if step.items_are_estimated else ""
+    return (
+        str(step.spec.number),
+        step.spec.name,
+        f"{mark}{step.items:,}",
+        f"{mark}{step.batches:,}",
+        f"{step.calls:,}",
+        f"{step.input_tokens:,}",
+        f"{step.output_tokens:,}",
+        "?" if step.cost_usd is None else money(step.cost_usd),
+        duration(step.duration_s),
+        step.bound_by,
+    )
+
+
+def _plan_json(plan: Plan) -> dict[str, Any]:
+    costs = [step.cost_usd for step in plan.steps if step.cost_usd is not None]
+    steps = [
+        {
+            "number": step.spec.number,
+            "name": step.spec.name,
+            "items": step.items,
+            "items_are_estimated": step.items_are_estimated,
+            "batches": step.batches,
+            "calls": step.calls,
+            "input_tokens": step.input_tokens,
+            "output_tokens": step.output_tokens,
+            "cost_usd": step.cost_usd,
+            "duration_s": step.duration_s,
+            "bound_by": step.bound_by,
+            "queue": step.queue,
+        }
+        for step in plan.steps
+    ]
+    return {
+        "pipeline": plan.pipeline,
+        "status": plan.status,
+        "params": json.loads(json.dumps(dict(plan.params), default=str)),
+        "steps": steps,
+        "calls": sum(step.calls for step in plan.steps),
+        "cost_usd": sum(costs),
+        "steps_without_prices": len(plan.steps) - len(costs),
+        "duration_s": sum(step.duration_s for step in plan.steps),
+        "hashes": dict(plan.hashes),
+        "warnings": list(plan.warnings),
+    }

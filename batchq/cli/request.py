@@ -1,0 +1,109 @@
+"""The options that choose what of a manifest is run, shared by plan, submit and validate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from batchq.manifest import Manifest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NameValue(click.ParamType[tuple[str, str]]):
+    """NAME=VALUE, as a pair."""
+
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Splits at the first equals sign."""
+        if isinstance(value, tuple):
+            return value
+        key, separator, rest = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"{value!r} is not NAME=VALUE, such as count=5", param, ctx)
+        return key, rest
+
+
+class Ids(click.ParamType[tuple[str, ...]]):
+    """Item ids with commas between them."""
+
+    name = "ID,.."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Splits at commas."""
+        if isinstance(value, tuple):
+            return value
+        ids = tuple(part.strip() for part in str(value).split(",") if part.strip())
+        if not ids:
+            self.fail("give at least one id", param, ctx)
+        return ids
+
+
+manifest_argument = click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+params_option = click.option(
+    "-p",
+    "--param",
+    "params",
+    type=NameValue(),
+    multiple=True,
+    help="Set a param of the manifest. May be given many times.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+_CHOICES = (
+    params_option,
+    click.option("--status", metavar="S", help="Status of the version: draft, beta, final, ..."),
+    click.option("--note", metavar="T", help="A note that is kept with the version."),
+    click.option("--only", type=Ids(), help="Run these items only."),
+    click.option("--skip", type=Ids(), help="Leave these items out."),
+    click.option("--limit", type=click.IntRange(min=1), help="Run the first N items only."),
+    click.option("--steps", metavar="A..B", help="Run these steps only, by name or number."),
+    click.option(
+        "--concurrency", type=click.IntRange(min=1), help="Items in flight at a time, at most."
+    ),
+)
+
+
+def choice_options(function: F) -> F:
+    """Adds the options that `load_request` takes."""
+    for option in reversed(_CHOICES):
+        function = option(function)
+    return function
+
+
+def load_request(
+    file: Path,
+    *,
+    params: tuple[tuple[str, str], ...],
+    status: str | None = None,
+    note: str | None = None,
+    only: tuple[str, ...] | None = None,
+    skip: tuple[str, ...] | None = None,
+    limit: int | None = None,
+    steps: str | None = None,
+    concurrency: int | None = None,
+) -> Manifest:
+    """Loads a manifest with what the command line sets over it."""
+    from batchq.loader import Overrides, load_manifest  # pydantic and YAML: not for --help
+
+    overrides = Overrides(
+        status=status,
+        note=note,
+        only=only,
+        skip=skip or (),
+        limit=limit,
+        steps=steps,
+        concurrency=concurrency,
+    )
+    return load_manifest(file, dict(params), overrides=overrides)

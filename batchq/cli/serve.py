@@ -1,0 +1,96 @@
+"""`batchq worker`, `coordinator`, `up` and `simulator`: processes that stay."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import NoReturn
+
+import click
+
+from batchq.cli.interrupts import Interrupts
+from batchq.cli.output import say
+from batchq.embedded.pools import CONTROL_QUEUE, DEFAULT_CONCURRENCY
+from batchq.embedded.stack import start_stack
+from batchq.errors import UsageError
+from batchq.settings import Settings, load_settings
+
+POOLS = ("threads", "gevent", "prefork")
+QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+
+
+def _broker_settings() -> Settings:
+    settings = load_settings()
+    if not settings.broker_url:
+        raise UsageError(
+            "no broker: set BATCHQ_BROKER_URL, such as redis://127.0.0.1:6379/0. Without one, "
+            "`batchq submit` starts workers by itself."
+        )
+    return settings
+
+
+def _become_celery(queues: str, pool: str, slots: int, level: str) -> NoReturn:
+    name = f"{queues.partition(',')[0].removeprefix('batchq.')}-{os.getpid()}@%h"
+    argv = [
+        *(sys.executable, "-m", "celery", "-A", "batchq", "worker", "-Q", queues),
+        *("-P", pool, "-c", str(slots), "-n", name, "-l", level, *QUIET),
+    ]
+    sys.stdout.flush()
+    os.execv(sys.executable, argv)  # noqa: S606 (no shell: this process becomes the worker)
+
+
+@click.command("worker")
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Items at a time.")
+@click.option(
+    "--pool", type=click.Choice(POOLS), default="threads", show_default=True, help="Kind of slots."
+)
+@click.option("--queues", default="llm,cpu", show_default=True, help="Queues to work on.")
+def worker_command(concurrency: int | None, pool: str, queues: str) -> None:
+    """Runs a worker for the broker; a plain `celery -A batchq worker` with good defaults."""
+    settings = _broker_settings()
+    names = [name.strip().removeprefix("batchq.") for name in queues.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--queues names no queue; llm and cpu are the usual ones")
+    cores = os.cpu_count() or 1
+    slots = concurrency or (cores if pool == "prefork" else DEFAULT_CONCURRENCY)
+    _become_celery(",".join(f"batchq.{name}" for name in names), pool, slots, settings.log_level)
+
+
+@click.command("coordinator")
+def coordinator_command() -> None:
+    """Runs a coordinator for the broker: it sends batches out and writes the run folders."""
+    settings = _broker_settings()
+    _become_celery(CONTROL_QUEUE, "threads", 1, settings.log_level)
+
+
+@click.command("up")
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=DEFAULT_CONCURRENCY,
+              show_default=True, help="Calls at a time.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core.")
+def up_command(concurrency: int, workers: int | None) -> int:
+    """Runs a coordinator and workers for the broker until Ctrl-C; those that die come back."""
+    settings = _broker_settings()
+    with Interrupts() as interrupts, start_stack(settings) as stack:
+        stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1)
+        stack.launch_worker("llm", "batchq.llm", "threads", concurrency)
+        stack.launch_worker("cpu", "batchq.cpu", "prefork", workers or os.cpu_count() or 1)
+        say(f"Coordinator, llm and cpu workers are up; logs in {stack.logs}. Ctrl-C ends them.")
+        while not interrupts.is_set:
+            stack.check()
+            time.sleep(0.2)
+        say("Stopping: what is in flight will be finished. Ctrl-C again stops at once.")
+    return 0
+
+
+@click.command(
+    "simulator",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulator_command(arguments: tuple[str, ...]) -> NoReturn:
+    """Runs a local server that speaks like OpenAI and Anthropic; `--help` lists its options."""
+    sys.stdout.flush()
+    os.execv(  # noqa: S606 (no shell: this process becomes the simulator)
+        sys.executable, [sys.executable, "-P", "-m", "batchq.simulator", *arguments]
+    )

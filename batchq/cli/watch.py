@@ -1,0 +1,60 @@
+"""`batchq watch`, `pause` and `cancel`: a run that somebody else works on."""
+
+from __future__ import annotations
+
+import click
+
+from batchq.cli.follow import Ended
+from batchq.cli.interrupts import Interrupts
+from batchq.cli.lookup import find
+from batchq.cli.output import say
+from batchq.cli.request import json_option
+from batchq.cli.submit import Wishes, follow_elsewhere, report
+from batchq.cli.summary import exit_code
+from batchq.errors import QueueError
+from batchq.ports import RunState
+from batchq.queue.control import stop
+from batchq.settings import load_settings
+
+
+@click.command("watch")
+@click.argument("run")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop after S seconds."
+)
+@json_option
+def watch_command(run: str, timeout: float | None, as_json: bool) -> int:  # noqa: FBT001 (click)
+    """Follows RUN until it is over; Ctrl-C stops the looking only."""
+    found = find(run, load_settings())
+    if found.services is None:
+        seen = found.progress()
+        code = exit_code(seen)
+        report(Ended(seen, code, is_over=True), as_json=as_json)
+        return code
+    wishes = Wishes(quiet=as_json, as_json=as_json, timeout_s=timeout)
+    with Interrupts() as interrupts:
+        return follow_elsewhere(found.run, found.name, found.services, interrupts, wishes)
+
+
+@click.command("pause")
+@click.argument("run")
+def pause_command(run: str) -> None:
+    """Starts no more items of RUN; what is in flight ends and is kept."""
+    name = _stop(run, RunState.PAUSED, "paused by a person")
+    say(f"{name} is pausing. Go on with `batchq resume {name}`")
+
+
+@click.command("cancel")
+@click.argument("run")
+def cancel_command(run: str) -> None:
+    """Ends RUN early; what is in flight ends, and what is done is kept."""
+    name = _stop(run, RunState.CANCELLED, "cancelled by a person")
+    say(f"{name} is being cancelled")
+
+
+def _stop(run: str, state: RunState, reason: str) -> str:
+    found = find(run, load_settings())
+    if found.services is None:
+        raise QueueError(f"{found.name} is not in flight: nothing to stop")
+    stop(found.run, state, reason, found.services)
+    return found.name
