@@ -39,7 +39,7 @@ ERRORS: Mapping[Rejection, tuple[int, str, str | None]] = {
 
 def key_of(headers: Mapping[str, str]) -> str:
     """Reads the API key of a request."""
-    scheme, _, key = headers.get("Authorization", "").partition(" ")
+    scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 

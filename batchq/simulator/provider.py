@@ -37,7 +37,7 @@ class Format(Protocol):
 class End(Protocol):
     """Tells the provider that a call is over."""
 
-    def __call__(self, *, was_sent: bool) -> None: ...
+    def __call__(self, *, was_sent: bool) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

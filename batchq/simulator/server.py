@@ -1,4 +1,4 @@
-"""The HTTP server in front of a simulated provider."""
+"""The HTTP server in front of a simulated provider: paths, its life, its address."""
 
 from __future__ import annotations
 
@@ -12,22 +12,14 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from http import HTTPStatus
-from typing import Any
-
-from tornado.http1connection import HTTP1Connection
-from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
-from tornado.netutil import bind_sockets
 
 from batchq.errors import UsageError
 from batchq.simulator import anthropic_format, openai_format
 from batchq.simulator.chat import Rejected, Rejection, Response
+from batchq.simulator.http import Connection, Request
 from batchq.simulator.options import SimulatorOptions, read_options
 from batchq.simulator.provider import Format, Served, SimulatedProvider
 
-MAX_HEADER_BYTES = 64 * 1024
-MAX_BODY_BYTES = 64 * 1024 * 1024
 BACKLOG = 1024
 CALLS: dict[str, Format] = {
     "/chat/completions": openai_format,
@@ -53,17 +45,13 @@ def serve(
     Raises:
         UsageError: if the address cannot be used, or is open to others without a key.
     """
-    sockets = _listen(options, host, port)
-    try:
-        asyncio.run(_serve(options, sockets, host, ready, parent_pipe))
-    finally:
-        for listening in sockets:
-            listening.close()
+    with _listen(options, host, port) as listening:
+        asyncio.run(_serve(options, listening, host, ready, parent_pipe))
 
 
 async def _serve(
     options: SimulatorOptions,
-    sockets: list[socket.socket],
+    listening: socket.socket,
     host: str,
     ready: Callable[[str], None] | None,
     parent_pipe: int | None,
@@ -74,15 +62,13 @@ async def _serve(
     if parent_pipe is not None:
         _watch_parent(loop, stop, parent_pipe)
     handler = _Handler(SimulatedProvider(options), is_open=not _is_loopback(host))
-    server = HTTPServer(handler, max_header_size=MAX_HEADER_BYTES, max_body_size=MAX_BODY_BYTES)
-    server.add_sockets(sockets)
+    server = await loop.create_server(lambda: Connection(handler), sock=listening, backlog=BACKLOG)
     gc.freeze()  # what is loaded by now stays: the collector need not look at it again
     if ready is not None:
         shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{sockets[0].getsockname()[1]}")
+        ready(f"http://{shown}:{listening.getsockname()[1]}")
     await stop.wait()
-    server.stop()
-    await server.close_all_connections()
+    server.close()
 
 
 def _watch_signals(
@@ -106,14 +92,15 @@ def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, pipe: in
         raise UsageError(f"parent pipe: {pipe} is not the open end of a pipe") from error
 
 
-def _listen(options: SimulatorOptions, host: str, port: int) -> list[socket.socket]:
+def _listen(options: SimulatorOptions, host: str, port: int) -> socket.socket:
     if not _is_loopback(host) and not options.api_keys:
         raise UsageError(
             f"the simulator would be open to everyone on {host}: give it api_keys,"
             " or listen on 127.0.0.1"
         )
     try:
-        return bind_sockets(port, address=host, backlog=BACKLOG)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OverflowError as error:
         raise UsageError(f"port {port} is none: take one from 0 (any) to 65535") from error
     except OSError as error:
@@ -139,23 +126,23 @@ class _Handler:
         self._provider = provider
         self._is_open = is_open
 
-    def __call__(self, request: HTTPServerRequest) -> None:
-        path = (request.path or "/").removeprefix("/v1").rstrip("/") or "/"
+    def __call__(self, request: Request, connection: Connection) -> None:
+        path = request.path.removeprefix("/v1").rstrip("/")
         headers = request.headers
         if path in OWN_PATHS:
-            _send(request, self._own(path, request))
+            _send(connection, self._own(path, request))
         elif path in CALLS and request.method == "POST":
-            _Delivery(request, self._provider.serve(CALLS[path], headers, request.body)).start()
-        elif path == "/models" or path.startswith("/models/"):
-            form = _format_of(request)
+            served = self._provider.serve(CALLS[path], headers, request.body)
+            _Delivery(connection, served).start()
+        elif request.method == "GET" and (path == "/models" or path.startswith("/models/")):
             name = path.removeprefix("/models").removeprefix("/")
-            _send(request, self._provider.models(form, headers, name))
+            _send(connection, self._provider.models(_format_of(request), headers, name))
         else:
             kind = Rejection.WRONG_METHOD if path in CALLS else Rejection.UNKNOWN_PATH
             error = Rejected(kind, f"Unknown request: {request.method} {request.path}")
-            _send(request, _format_of(request).write_error(error, "0"))
+            _send(connection, _format_of(request).write_error(error, "0"))
 
-    def _own(self, path: str, request: HTTPServerRequest) -> Response:
+    def _own(self, path: str, request: Request) -> Response:
         """Answers the requests that no real provider knows."""
         if request.method != OWN_PATHS[path]:
             return Response(405, {"error": f"{path} takes {OWN_PATHS[path]} only"})
@@ -163,12 +150,12 @@ class _Handler:
             return Response(200, {"status": "ok"})
         try:
             self._provider.check_key(_format_of(request), request.headers)
-            if path == "/reset":
-                self._provider.reset()
-            if path == "/control":
-                return self._control(request.body)
         except Rejected as error:
             return Response(401, {"error": str(error)})
+        if path == "/control":
+            return self._control(request.body)
+        if path == "/reset":
+            self._provider.reset()
         return Response(200, self._provider.stats())
 
     def _control(self, body: bytes) -> Response:
@@ -188,29 +175,29 @@ class _Handler:
 class _Delivery:
     """Sends one response after its delay, unless the client goes away before."""
 
-    def __init__(self, request: HTTPServerRequest, served: Served) -> None:
-        self._request = request
+    def __init__(self, connection: Connection, served: Served) -> None:
+        self._connection = connection
         self._served = served
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
+        """Sends the response now, or when its delay is over."""
         if self._served.delay_s <= 0:
             self._deliver()
             return
-        _connection(self._request).set_close_callback(self._abandon)
+        self._connection.on_lost = self._abandon
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._served.delay_s, self._deliver)
 
     def _deliver(self) -> None:
-        if self._timer is not None:
-            _connection(self._request).set_close_callback(None)
-        if self._served.response is None:
-            self._served.end(was_sent=False)
-            _connection(self._request).stream.close()
-            return
+        self._connection.on_lost = None
+        response = self._served.response
         # Counted first: a client that has its answer may ask for the stats at once.
-        self._served.end(was_sent=not _connection(self._request).stream.closed())
-        _send(self._request, self._served.response)
+        self._served.end(was_sent=response is not None and self._connection.is_open)
+        if response is None:
+            self._connection.drop()
+        else:
+            _send(self._connection, response)
 
     def _abandon(self) -> None:
         if self._timer is not None:
@@ -218,35 +205,13 @@ class _Delivery:
         self._served.end(was_sent=False)
 
 
-def _format_of(request: HTTPServerRequest) -> Format:
+def _format_of(request: Request) -> Format:
     """Guesses the client's format where the path does not tell it."""
     is_anthropic = "anthropic-version" in request.headers or "x-api-key" in request.headers
     return anthropic_format if is_anthropic else openai_format
 
 
-def _connection(request: HTTPServerRequest) -> HTTP1Connection:
-    assert isinstance(request.connection, HTTP1Connection)  # the only one the server makes
-    return request.connection
-
-
-def _send(request: HTTPServerRequest, response: Response) -> None:
-    body = json.dumps(response.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    headers = HTTPHeaders(
-        {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **response.headers,
-        }
-    )
-    start = ResponseStartLine("HTTP/1.1", response.status, _reason(response.status))
-    connection = _connection(request)
-    connection.write_headers(start, headers, None if request.method == "HEAD" else body)
-    connection.finish()
-
-
-def _reason(status: int) -> str:
-    known: dict[int, str] = REASONS
-    return known.get(status, "Overloaded")
-
-
-REASONS: dict[Any, str] = {status.value: status.phrase for status in HTTPStatus}
+def _send(connection: Connection, response: Response) -> None:
+    body = json.dumps(response.body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    headers = {"content-type": "application/json", **response.headers}
+    connection.respond(response.status, headers, body)
