@@ -15,6 +15,7 @@ import click
 from batchq.cli.output import put, put_json
 from batchq.cli.request import json_option
 from batchq.errors import BatchqError, QueueError
+from batchq.queue.names import DEFAULT_QUEUES
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings, load_settings
 
@@ -127,7 +128,7 @@ def _check_workers(services: Services) -> Iterator[Finding]:
         f"{len(coordinators)} alive on {hosts}" if coordinators else "none is alive",
         "start one where the run folders are: batchq coordinator (or batchq up)",
     )
-    for queue in ("batchq.llm", "batchq.cpu"):
+    for queue in DEFAULT_QUEUES:
         working = [about for about in alive if queue in about["queues"].split(",")]
         slots = sum(int(about["slots"]) for about in working)
         waiting = services.ledger.queue_length(queue)

@@ -11,9 +11,10 @@ import click
 
 from batchq.cli.interrupts import Interrupts
 from batchq.cli.output import say
-from batchq.embedded.pools import CONTROL_QUEUE, DEFAULT_CONCURRENCY
+from batchq.embedded.pools import DEFAULT_CONCURRENCY
 from batchq.embedded.stack import start_stack
 from batchq.errors import UsageError
+from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.settings import Settings, load_settings
 
 POOLS = ("threads", "gevent", "prefork")
@@ -73,8 +74,9 @@ def up_command(concurrency: int, workers: int | None) -> int:
     settings = _broker_settings()
     with Interrupts() as interrupts, start_stack(settings) as stack:
         stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1)
-        stack.launch_worker("llm", "batchq.llm", "threads", concurrency)
-        stack.launch_worker("cpu", "batchq.cpu", "prefork", workers or os.cpu_count() or 1)
+        llm, cpu = DEFAULT_QUEUES
+        stack.launch_worker("llm", llm, "threads", concurrency)
+        stack.launch_worker("cpu", cpu, "prefork", workers or os.cpu_count() or 1)
         say(f"Coordinator, llm and cpu workers are up; logs in {stack.logs}. Ctrl-C ends them.")
         while not interrupts.is_set:
             stack.check()

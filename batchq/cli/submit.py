@@ -33,7 +33,7 @@ from batchq.runs import create_run, load_run
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings, load_settings
 
-STOP_IDLE_GRACE_S = 2.0
+STOP_IDLE_GRACE_S = 0.1
 """For workers that have nothing in flight."""
 
 

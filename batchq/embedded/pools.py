@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from batchq.embedded.stack import Stack
 from batchq.plan import Plan, ProviderSpec, StageSpec, StepPlan
+from batchq.queue.names import CONTROL_QUEUE
 
 DEFAULT_CONCURRENCY = 25
-CONTROL_QUEUE = "batchq.control"
 SIMULATOR_KIND = "simulator"
 
 

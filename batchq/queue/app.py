@@ -8,13 +8,12 @@ from celery import Celery
 from celery.signals import celeryd_init
 from kombu import Exchange, Queue
 
+from batchq.queue.names import DEFAULT_QUEUES
 from batchq.settings import Settings, backend_url
 
 if TYPE_CHECKING:
     from batchq.services import Services
 
-CONTROL_QUEUE = "batchq.control"
-DEFAULT_QUEUES = ("batchq.llm", "batchq.cpu")
 LOCAL_BROKER = "redis://127.0.0.1:6379/0"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batchq.errors import QueueError, UsageError
 from batchq.ports import RunInfo, RunState
-from batchq.queue.app import CONTROL_QUEUE, DEFAULT_QUEUES
+from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.services import Services
 
 

@@ -13,7 +13,7 @@ from celery import bootsteps
 
 from batchq.errors import BatchqError
 from batchq.queue import heart
-from batchq.queue.app import CONTROL_QUEUE
+from batchq.queue.names import CONTROL_QUEUE
 
 log = logging.getLogger(__name__)
 
