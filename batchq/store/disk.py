@@ -13,6 +13,9 @@ from typing import IO
 
 from batchq.store.files import STALE_AFTER_S, TEMP_FOLDER, Files, explained
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
 
 class DiskFiles(Files):
     """The files of a folder on a disk. Links inside the folder are never followed in writing."""
@@ -34,20 +37,20 @@ class DiskFiles(Files):
             self._folder(TEMP_FOLDER) as temp_fd,
             self._folder(parent) as folder_fd,
         ):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             try:
-                with open(os.open(temp, flags, 0o666, dir_fd=temp_fd), "wb") as file:  # noqa: PTH123
+                with open(os.open(temp, _NEW, 0o666, dir_fd=temp_fd), "wb") as file:  # noqa: PTH123
                     yield file
                     file.flush()
                     if durable:
                         os.fsync(file.fileno())
                 place = _place_new if only_new else _place
                 place(temp, temp_fd, name, folder_fd)
-                if durable:
-                    os.fsync(folder_fd)
-            finally:
-                with suppress(OSError):  # it was renamed
+            except BaseException:
+                with suppress(OSError):  # it was never made
                     os.unlink(temp, dir_fd=temp_fd)
+                raise
+            if durable:
+                os.fsync(folder_fd)
 
     def create(self, path: str, data: bytes) -> bool:
         """Writes a durable file unless it is there; says whether it was this call."""
@@ -112,19 +115,28 @@ class DiskFiles(Files):
     @contextmanager
     def _folder(self, path: str) -> Iterator[int]:
         """Opens a folder below the root, made if need be, without following a link on the way."""
-        flags = os.O_RDONLY | os.O_DIRECTORY
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        current = os.open(self.root, flags)
+        try:
+            current = os.open(self.root, _FOLDER)
+        except FileNotFoundError:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+            current = os.open(self.root, _FOLDER)
         try:
             for part in path.split("/") if path else ():
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=current)
-                below = os.open(part, flags | os.O_NOFOLLOW, dir_fd=current)
+                below = _open_below(part, current)
                 os.close(current)
                 current = below
             yield current
         finally:
             os.close(current)
+
+
+def _open_below(name: str, folder_fd: int) -> int:
+    try:
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder_fd)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # somebody else was quicker
+            os.mkdir(name, dir_fd=folder_fd)
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder_fd)
 
 
 def _place(temp: str, temp_fd: int, name: str, folder_fd: int) -> None:
@@ -136,11 +148,19 @@ def _place_new(temp: str, temp_fd: int, name: str, folder_fd: int) -> None:
     try:
         os.link(temp, name, src_dir_fd=temp_fd, dst_dir_fd=folder_fd)
     except FileExistsError:
-        return
+        pass
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        with suppress(FileNotFoundError):  # no links here (FAT, some network disks)
-            os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+        if not _is_there(name, folder_fd):  # no links here (FAT, some network disks)
+            _place(temp, temp_fd, name, folder_fd)
             return
-        _place(temp, temp_fd, name, folder_fd)
+    os.unlink(temp, dir_fd=temp_fd)
+
+
+def _is_there(name: str, folder_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

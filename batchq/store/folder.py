@@ -137,12 +137,15 @@ class RunFolder:
 
     def collated_batches(self, step: int) -> set[int]:
         """The numbers of the batches whose record is there."""
-        names = self.files.names(f"state/{step:02d}_batches")
-        return {int(match[1]) for name in names if (match := _BATCH_FILE.fullmatch(name))}
+        return self._numbers(f"state/{step:02d}_batches")
 
-    def park_batch(self, step: int, number: int, outcomes: Sequence[Outcome]) -> None:
-        """Keeps what there is of a batch that was cut off, for a resume."""
+    def park_batch(
+        self, step: int, number: int, outcomes: Sequence[Outcome], output: OutputSpec
+    ) -> None:
+        """Keeps what there is of a batch that was cut off: its item files, and a resume's start."""
         if not self.has_batch(step, number):
+            for outcome in outcomes:
+                self._write_item(step, outcome, output)
             # whole outcomes: their prompts have no file yet
             self.files.write(_parked_path(step, number), _lines(outcomes), durable=True)
 
@@ -156,12 +159,17 @@ class RunFolder:
         return list(self._read_outcomes(_batch_path(step, number)))
 
     def outcomes(self, step: int) -> Iterator[Outcome]:
-        """Reads back all outcomes of a step, batch by batch, in input order, without prompts."""
-        for number in sorted(self.collated_batches(step)):
-            yield from self._read_outcomes(_batch_path(step, number))
+        """Reads back all outcomes of a step, batch by batch, in input order.
+
+        Of a batch that was cut off, those that there are.
+        """
+        collated = self.collated_batches(step)
+        for number in sorted(collated | self._numbers(f"state/{step:02d}_parked")):
+            path = _batch_path if number in collated else _parked_path
+            yield from self._read_outcomes(path(step, number))
 
     def summary(self, step: int) -> Summary:
-        """Counts the outcomes of a step's collated batches."""
+        """Counts the outcomes of a step that are in the folder."""
         return sum(map(Summary.of, self.outcomes(step)), Summary())
 
     def collate(self, step: int, output: OutputSpec) -> CollateResult:
@@ -234,6 +242,10 @@ class RunFolder:
         if outcome.prompts:
             text = _prompt_text(outcome.prompts).encode(errors="backslashreplace")
             self.files.write(f"prompts/{step:02d}_prompt_{name}.md", text)
+
+    def _numbers(self, path: str) -> set[int]:
+        names = self.files.names(path)
+        return {int(match[1]) for name in names if (match := _BATCH_FILE.fullmatch(name))}
 
     def _read_outcomes(self, path: str) -> Iterator[Outcome]:
         with self.files.reader(path) as file:
