@@ -193,6 +193,8 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
             decision = decide(walk.step.retry, error, number, walk.rng)
             if not decision.retry:
                 raise _StageFailed(problem) from error
+            if decision.note:
+                log.warning("%s: %s", problem.message, decision.note, extra={"item": walk.item.id})
             if isinstance(error, OutputError) and one_try.talk is not None:
                 one_try.talk.ask_again(error)
             walk.tools.sleep(decision.wait_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchq.errors import LimitTimeout, OutputError, ProviderError, TaskError, Truncated
+from batchq.errors import LimitTimeout, OutputError, ProviderError, TaskError
 from batchq.outcome import Json, Usage
 from batchq.parsing import parse_answer, parse_loose
 from batchq.plan import Item, ProviderSpec, StageSpec, StepSpec
@@ -120,8 +120,10 @@ def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> 
     except ProviderError as error:
         if error.kind in ("rate_limit", "overloaded") and error.retry_after_s:
             tools.limiter.pause(provider, error.retry_after_s)
-        if not isinstance(error, Truncated):
-            used = 0
+        used = sum(error.tokens)  # a refused or truncated answer is paid, any other error is not
+        if used:
+            talk.usage = cost(Usage(1, *error.tokens), provider.prices)
+        talk.raw = error.raw
         raise
     finally:
         tools.limiter.settle(provider, lease, tokens, used)

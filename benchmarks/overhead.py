@@ -21,11 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from batchq.planner import make_plan, manifest_lock
 from celery import Celery, chord
 
 from batchq.embedded.server import start_redis
 from batchq.loader import load_manifest
+from batchq.lock import manifest_lock
+from batchq.planner import make_plan
 from batchq.ports import RunState
 from batchq.queue import control
 from batchq.runs import create_run

@@ -88,7 +88,7 @@ class _Mover:
             self.ledger.open_batch(self.run, number, batch, dispatches=opened.dispatches + 1)
             self._send_again(step, batch, verdict.missing)
         elif verdict.fate is Fate.PARK:
-            self.folder.park_batch(number, batch, outcomes)
+            self.folder.park_batch(number, batch, outcomes, step.output)
             self.ledger.close_batch(self.run, number, batch)
         elif verdict.fate is Fate.GIVE_UP:
             self._give_up(number, batch, verdict.missing)

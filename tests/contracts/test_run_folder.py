@@ -267,12 +267,13 @@ def test_what_a_collate_function_gave_is_written_and_read_back(
 def test_what_a_pause_cut_off_is_kept_until_its_batch_is_collated(folder: RunFolder) -> None:
     outcome = ok(0, prompts=(SentPrompt("", "Ask it"),))
 
-    folder.park_batch(1, 3, [outcome])
+    folder.park_batch(1, 3, [outcome], SPEC)
 
     assert folder.parked(1, 3) == [outcome]
     assert folder.collated_batches(1) == set()
+    assert list(folder.outcomes(1)) == [outcome]
     folder.write_batch(1, 3, [outcome, ok(1)], SPEC)
-    folder.park_batch(1, 3, [outcome])
+    folder.park_batch(1, 3, [outcome], SPEC)
     assert folder.parked(1, 3) == []
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from batchq.loader import load_manifest
-from batchq.planner import make_plan, manifest_lock
+from batchq.lock import manifest_lock
+from batchq.planner import make_plan
 from batchq.ports import RunInfo, RunState
 from batchq.queue import control
 from batchq.runs import create_run, open_folder

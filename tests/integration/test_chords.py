@@ -25,7 +25,9 @@ def calls(cluster) -> Counter[int]:
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_run_of_many_batches_is_collated_in_input_order_by_every_pool(cluster, pool, redis_client):
+def test_a_run_of_many_batches_is_collated_in_input_order_by_every_pool(
+    cluster, pool, redis_client
+):
     cluster.coordinator()
     cluster.worker(*POOLS[pool])
 
@@ -78,7 +80,7 @@ def test_steps_are_chained_by_their_collated_output_and_once_sees_it_whole(clust
         """)
     folder = cluster.finish(info)
 
-    assert list(folder.outcomes(2))[0].output == {"sum": 465, "count": 30}
+    assert next(iter(folder.outcomes(2))).output == {"sum": 465, "count": 30}
 
 
 def test_failed_items_stand_in_the_errors_file_and_the_others_are_collated(cluster):
