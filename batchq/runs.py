@@ -25,7 +25,6 @@ from batchq.ports import (
     StepProgress,
 )
 from batchq.services import Services
-from batchq.stages import find_function
 
 if TYPE_CHECKING:
     from batchq.store import Outputs, RunFolder
@@ -117,6 +116,8 @@ def finish_step(info: RunInfo, step: StepPlan, services: Services) -> None:
 def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
     number = step.spec.number
     if step.output.collate:
+        from batchq.stages import find_function  # and with it all that workers need
+
         function = find_function(step.output.collate, services.tools.tasks)
         outputs = [one.output for one in folder.outcomes(number) if one.is_ok]
         folder.write_collated(number, step.output, function(outputs))

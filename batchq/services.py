@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 from batchq.errors import QueueError
 from batchq.ledger.redis import RedisLedger, connect
-from batchq.limiter import RedisLimiter
 from batchq.ports import RunInfo
-from batchq.providers import get_provider
 from batchq.settings import Settings, redis_client_url
-from batchq.stages import Tools
 
 if TYPE_CHECKING:
     import redis
 
     from batchq.ports import Catalog
+    from batchq.stages import Tools
 
 WORKER_PATIENCE_S = 600.0
 COMMAND_PATIENCE_S = 2.0
@@ -47,6 +45,11 @@ class Services:
     @cached_property
     def tools(self) -> Tools:
         """What item tasks work with."""
+        # HTTP, JSON Schema and templates take time that the command line does not have.
+        from batchq.limiter import RedisLimiter
+        from batchq.providers import get_provider
+        from batchq.stages import Tools
+
         return Tools(RedisLimiter(self.redis), get_provider, tuple(self.settings.tasks))
 
     @cached_property

@@ -9,8 +9,8 @@ from celery import Celery, chord, group
 
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef
-from batchq.queue.names import CONTROL_QUEUE
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_message
+from batchq.queue.names import CONTROL_QUEUE
 
 HARD_LIMIT_SLACK_S = 30
 
