@@ -68,7 +68,7 @@ def read_call(body: Mapping[str, Any], headers: Mapping[str, str]) -> Call:
     )
 
 
-def _wanted_form(body: Mapping[str, Any]) -> tuple[Structure, Mapping[str, Any] | None, str]:
+def _wanted_form(body: Mapping[str, Any]) -> tuple[Structure, str, str]:
     choice = body.get("tool_choice")
     match choice.get("type") if isinstance(choice, dict) else choice:
         case "tool" | "any":
@@ -84,13 +84,13 @@ def _wanted_form(body: Mapping[str, Any]) -> tuple[Structure, Mapping[str, Any] 
     config = body.get("output_config")
     form = config.get("format") if isinstance(config, dict) else None
     if form is None:
-        return Structure.TEXT, None, ""
+        return Structure.TEXT, "", ""
     if not isinstance(form, dict) or form.get("type") != "json_schema":
         raise Rejected(Rejection.BAD_REQUEST, "output_config.format: its type must be json_schema")
     return Structure.JSON, schema_of(form.get("schema"), "output_config.format.schema"), ""
 
 
-def _forced_tool(tools: Any, choice: Any) -> tuple[str, Mapping[str, Any]]:
+def _forced_tool(tools: Any, choice: Any) -> tuple[str, str]:
     schemas = {
         tool["name"]: tool.get("input_schema")
         for tool in (tools if isinstance(tools, list) else ())

@@ -23,13 +23,14 @@ class Structure(StrEnum):
 class Call:
     """One request to a model, as either format asked it.
 
-    `prompt` is all that was said, in one text; a schema of None in JSON is any object.
+    `prompt` is all that was said, in one text. `schema` is a JSON Schema as a text, sorted by
+    its keys; an empty one in JSON is any object.
     """
 
     model: str
     prompt: str
     structure: Structure = Structure.TEXT
-    schema: Mapping[str, Any] | None = None
+    schema: str = ""
     tool: str = ""
     max_tokens: int | None = None
 
@@ -146,8 +147,8 @@ def text_of_messages(messages: list[Any]) -> str:
     return "\n\n".join(turns)
 
 
-def schema_of(value: Any, place: str) -> Mapping[str, Any]:
-    """Takes a JSON Schema out of a request's body."""
+def schema_of(value: Any, place: str) -> str:
+    """Takes a JSON Schema out of a request's body, as a text."""
     if not isinstance(value, dict):
         raise Rejected(Rejection.BAD_REQUEST, f"{place}: a JSON Schema (an object) is required")
-    return value
+    return json.dumps(value, sort_keys=True)

@@ -60,7 +60,7 @@ def read_call(body: Mapping[str, Any], headers: Mapping[str, str]) -> Call:  # n
     )
 
 
-def _wanted_form(body: Mapping[str, Any]) -> tuple[Structure, Mapping[str, Any] | None, str]:
+def _wanted_form(body: Mapping[str, Any]) -> tuple[Structure, str, str]:
     choice = body.get("tool_choice")
     if choice not in (None, "auto", "none"):
         name, schema = _forced_tool(body.get("tools"), choice)
@@ -68,13 +68,13 @@ def _wanted_form(body: Mapping[str, Any]) -> tuple[Structure, Mapping[str, Any] 
     form = body.get("response_format") or {"type": "text"}
     match form.get("type") if isinstance(form, dict) else None:
         case "text":
-            return Structure.TEXT, None, ""
+            return Structure.TEXT, "", ""
         case "json_object":
-            return Structure.JSON, None, ""
+            return Structure.JSON, "", ""
         case "json_schema":
             place = "response_format.json_schema"
-            inside = schema_of(form.get("json_schema"), place)
-            if not isinstance(inside.get("name"), str):
+            inside = form.get("json_schema")
+            if not isinstance(inside, dict) or not isinstance(inside.get("name"), str):
                 raise Rejected(Rejection.BAD_REQUEST, f"{place}.name: a name is required")
             return Structure.JSON, schema_of(inside.get("schema"), f"{place}.schema"), ""
     raise Rejected(
@@ -82,7 +82,7 @@ def _wanted_form(body: Mapping[str, Any]) -> tuple[Structure, Mapping[str, Any] 
     )
 
 
-def _forced_tool(tools: Any, choice: Any) -> tuple[str, Mapping[str, Any]]:
+def _forced_tool(tools: Any, choice: Any) -> tuple[str, str]:
     functions = {}
     for tool in tools if isinstance(tools, list) else ():
         function = tool.get("function") if isinstance(tool, dict) else None

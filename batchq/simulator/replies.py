@@ -26,18 +26,19 @@ from batchq.simulator.chat import (
 from batchq.simulator.faults import Fault
 
 REFUSAL = "I'm sorry, but I can't help with that."
-ANY_OBJECT: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {"answer": {"type": "string"}, "confidence": {"type": "number"}},
-    "required": ["answer", "confidence"],
-}
+ANY_OBJECT = json.dumps(
+    {
+        "type": "object",
+        "properties": {"answer": {"type": "string"}, "confidence": {"type": "number"}},
+        "required": ["answer", "confidence"],
+    }
+)
 """The form of an answer for which JSON is wanted but no schema given."""
 
 
 def identify(call: Call) -> int:
     """Numbers a call by model, prompt and schema: the same in either format, and in every run."""
-    schema = "" if call.schema is None else _schema_text(call.schema)
-    text = "\0".join((call.model, call.structure, call.tool, schema, call.prompt))
+    text = "\0".join((call.model, call.structure, call.tool, call.schema, call.prompt))
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
@@ -54,7 +55,7 @@ def make_answer(call: Call, seed: int, prompt: int) -> Answer:
         text = answer_text(call.prompt, random)
     else:
         try:
-            value = answer_json(_checked_schema(call.schema), call.prompt, random)
+            value = answer_json(_checked_schema(call.schema or ANY_OBJECT), call.prompt, random)
         except UnanswerableSchema as error:
             raise Rejected(Rejection.BAD_REQUEST, f"Invalid schema: {error}") from error
         text = json.dumps(value, ensure_ascii=False)
@@ -88,8 +89,7 @@ def _answer(call: Call, text: str, ending: Ending, value: Any = None) -> Answer:
 
 
 def _input_tokens(call: Call) -> int:
-    schema = "" if call.schema is None else _schema_text(call.schema)
-    return max(1, -(-(len(call.prompt) + len(schema)) // CHARS_PER_TOKEN))
+    return max(1, -(-(len(call.prompt) + len(call.schema)) // CHARS_PER_TOKEN))
 
 
 def _garble(text: str, prompt: int) -> str:
@@ -104,23 +104,13 @@ def _garble(text: str, prompt: int) -> str:
             return f"```json\n{{{text[middle:]}"
 
 
-def _schema_text(schema: Mapping[str, Any]) -> str:
-    return json.dumps(schema, sort_keys=True)
-
-
-def _checked_schema(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if schema is None:
-        return ANY_OBJECT
-    if problem := _schema_problem(_schema_text(schema)):
-        raise Rejected(Rejection.BAD_REQUEST, f"Invalid schema: {problem}")
-    return schema
-
-
 @lru_cache(maxsize=256)
-def _schema_problem(text: str) -> str:
-    """Says what is wrong with a schema; a batch sends the same one with every call."""
+def _checked_schema(text: str) -> Mapping[str, Any]:
+    """Parses and checks a schema; a batch sends the same one with every call."""
+    schema: dict[str, Any] = json.loads(text)
     try:
-        Draft202012Validator.check_schema(json.loads(text))
+        Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        return f"{error.json_path}: {error.message}"
-    return ""
+        problem = f"Invalid schema: {error.json_path}: {error.message}"
+        raise Rejected(Rejection.BAD_REQUEST, problem) from error
+    return schema

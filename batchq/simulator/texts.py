@@ -10,9 +10,10 @@ from uuid import UUID
 
 from batchq.simulator.patterns import matching_text
 
-READ_CHARS = 3_000
+READ_CHARS = 800
 """Only the end of a prompt is read: an item's own text usually comes last."""
-WORD = re.compile(r"[^\W\d_]{3,20}")
+WORD_CHARS = range(3, 21)
+AROUND_WORDS = ".,;:!?()[]{}<>\"'`*_-#"
 SPARE_WORDS = ("result", "value", "answer", "detail", "subject", "summary")
 SHORT_NAMES = ("name", "title", "label", "topic", "tag", "keyword", "category", "id")
 OPENINGS = ("This covers", "It describes", "The text is about", "It concerns", "This explains")
@@ -22,7 +23,9 @@ GROWTHS = (4, 0, 1, 12, 40)
 
 def words_of(prompt: str) -> Sequence[str]:
     """Reads the different words of the end of a prompt."""
-    return tuple(dict.fromkeys(WORD.findall(prompt[-READ_CHARS:]))) or SPARE_WORDS
+    found = (part.strip(AROUND_WORDS) for part in prompt[-READ_CHARS:].split())
+    words = (word for word in found if len(word) in WORD_CHARS and word.isalpha())
+    return tuple(dict.fromkeys(words)) or SPARE_WORDS
 
 
 def draw_text(schema: Mapping[str, Any], name: str, words: Sequence[str], random: Random) -> str:
