@@ -209,7 +209,7 @@ Source = Annotated[
                 {"type": "string"},
                 {
                     "type": "object",
-                    "properties": {"generate": {"type": "integer", "minimum": 1}},
+                    "properties": {"generate": {"type": ["integer", "string"], "minimum": 1}},
                     "required": ["generate"],
                     "additionalProperties": False,
                 },

@@ -20,6 +20,7 @@ MAX_BYTES = 4_000_000
 MAX_NODES = 200_000
 MAX_DEPTH = 60
 _TAG = "tag:yaml.org,2002:"
+_TEXTS = {f"{_TAG}{name}" for name in ("str", "timestamp", "merge", "value")}
 _PLAIN = {f"{_TAG}{name}" for name in ("int", "float", "bool", "null")}
 
 
@@ -204,6 +205,8 @@ class _Builder:
     def _syntax(self, error: MarkedYAMLError) -> Problem:
         mark = error.problem_mark or error.context_mark
         message = _one_line(error.problem or error.context or error)
+        if "another document" in message:
+            message = "there are two documents (a line `---` between them); a manifest is one"
         hint = ""
         if "'\\t'" in message or "tab" in message:
             hint = "indent with spaces, not with tabs"
@@ -273,7 +276,7 @@ class _Builder:
         text = str(node.value)
         tag = str(node.tag)
         if tag not in _PLAIN:
-            if not tag.startswith(_TAG) or tag in (f"{_TAG}binary", f"{_TAG}set", f"{_TAG}omap"):
+            if tag not in _TEXTS:
                 self._say(node, key, f"YAML tags such as {tag} are not part of a manifest")
             return text
         try:
