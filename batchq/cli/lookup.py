@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from batchq.embedded.stack import live_broker_url
-from batchq.errors import RunNotFound
-from batchq.ports import Progress, RunRecord, RunState, StepProgress
+from batchq.errors import RunNotFound, UsageError
+from batchq.ports import Progress, RunInfo, RunRecord, RunState, StepProgress
 from batchq.runs import find_run, load_run, open_folder, progress
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
@@ -53,6 +53,20 @@ def find(name: str, settings: Settings) -> Found:
     if settings.broker_url and services.ledger.state(record.run) is not None:
         return Found(record.run, shown, services, record)
     return Found(record.run, shown, None, record)
+
+
+def find_resumable(name: str, settings: Settings) -> RunInfo | None:
+    """Reads a run that is to be taken up again; None if it is complete."""
+    found = find(name, settings)
+    if found.record is None:
+        raise UsageError(f"{name} was submitted elsewhere: resume it where its folder is")
+    if found.record.state is RunState.COMPLETED:
+        return None
+    if found.record.state.is_over and found.record.state is not RunState.PAUSED:
+        raise UsageError(f"{found.name} is {found.record.state.value}: submit it again instead")
+    if live_broker_url(settings.home, found.run):
+        raise UsageError(f"{found.name} runs in another terminal: `batchq watch {found.name}`")
+    return load_run(found.record)
 
 
 def _on_broker(name: str, services: Services) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from batchq.cli.drive import follow_elsewhere, report
 from batchq.cli.follow import Ended
 from batchq.cli.interrupts import Interrupts
 from batchq.cli.lookup import find
 from batchq.cli.output import say
 from batchq.cli.request import json_option
-from batchq.cli.submit import Wishes, follow_elsewhere, report
 from batchq.cli.summary import exit_code
+from batchq.cli.wishes import Wishes
 from batchq.errors import QueueError
 from batchq.ports import RunState
 from batchq.queue.control import stop

@@ -101,3 +101,11 @@ def launch_workers(stack: Stack, plan: Plan, pools: tuple[Pool, ...]) -> None:
     stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1, env)
     for pool in pools:
         stack.launch_worker(pool.queue, f"batchq.{pool.queue}", pool.kind, pool.slots, env)
+
+
+def launch_simulators(stack: Stack, plan: Plan) -> dict[str, Path]:
+    """Starts the plan's simulators; gives, by provider, what `Stack.read_url` wants."""
+    return {
+        name: stack.launch_simulator(name, provider.simulator)
+        for name, provider in simulators_of(plan).items()
+    }
