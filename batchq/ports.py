@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
@@ -230,6 +231,11 @@ class RunFolder(Protocol):
     def outcomes(self, step: int) -> Iterator[Outcome]:
         """Reads back all outcomes of a step, batch by batch, in input order."""
         ...
+
+
+def iso(at: float) -> str:
+    """Seconds since the epoch as UTC in ISO 8601, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,10 @@ def run_item(
             # One of the two borders: a fault of ours must not break the chord.
             log.exception("item failed by a fault in batchq", extra={"item": item.id})
             error = ItemError("internal", f"{type(failure).__name__}: {failure}")
+    if error is not None:
+        # A lone surrogate in somebody's message cannot be written as UTF-8.
+        message = error.message.encode("utf-8", "replace").decode()
+        error = replace(error, message=message)
     outcome = Outcome(
         item_id=item.id,
         index=item.index,

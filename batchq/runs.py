@@ -7,8 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from batchq.errors import RunNotFound
@@ -17,12 +16,12 @@ from batchq.outcome import Outcome, Summary
 from batchq.plan import Plan, StepPlan
 from batchq.planner import iter_items
 from batchq.ports import (
-    BatchRecord,
     Progress,
     RunInfo,
     RunRecord,
     RunState,
     StepProgress,
+    iso,
 )
 from batchq.services import Services
 
@@ -43,7 +42,7 @@ def open_outputs(plan: Plan) -> Outputs:
     """Opens the folder that a plan's versions are in: relative to the manifest."""
     from batchq.store import Outputs
 
-    return Outputs(str(Path(plan.base_dir, plan.output_dir)))
+    return Outputs(plan.output_dir, plan.base_dir)
 
 
 def create_run(plan: Plan, lock_text: str, services: Services, *, now: float) -> RunInfo:
@@ -80,29 +79,9 @@ def record_batch(
     info: RunInfo, step: StepPlan, batch: int, outcomes: Sequence[Outcome], services: Services
 ) -> None:
     """Indexes a collated batch."""
-    provider = next((s.provider for s in step.spec.stages if s.provider is not None), None)
-    started = min((one.started_at for one in outcomes), default=info.created_at)
-    ended = max((one.ended_at for one in outcomes), default=info.created_at)
-    numbers = [
-        one.output["confidence"]
-        for one in outcomes
-        if isinstance(one.output, dict)
-        and isinstance(one.output.get("confidence"), int | float)
-        and not isinstance(one.output["confidence"], bool)
-    ]
-    record = BatchRecord(
-        run=info.run,
-        step=step.spec.number,
-        number=batch,
-        model=provider.model if provider else "",
-        provider=provider.name if provider else "",
-        items=len(outcomes),
-        started_at=iso(started),
-        ended_at=iso(ended),
-        duration_ms=round((ended - started) * 1000),
-        summary=sum((Summary.of(one) for one in outcomes), Summary()),
-        avg_confidence=sum(numbers) / len(numbers) if numbers else None,
-    )
+    from batchq.store.records import batch_record
+
+    record = batch_record(info.run, step.spec, batch, outcomes)
     services.catalog_of(info).put_batch(record, outcomes)
 
 
@@ -121,6 +100,9 @@ def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
         function = find_function(step.output.collate, services.tools.tasks)
         outputs = [one.output for one in folder.outcomes(number) if one.is_ok]
         folder.write_collated(number, step.output, function(outputs))
+    elif step.input.whole:  # its one output is the file, not an array of one
+        outputs = [one.output for one in folder.outcomes(number) if one.is_ok]
+        folder.write_collated(number, step.output, outputs[0] if outputs else [])
     else:
         folder.collate(number, step.output)
     folder.write_errors(number)
@@ -161,11 +143,6 @@ def _record(info: RunInfo, state: RunState, summary: Summary, now: float) -> Run
         items=info.plan.steps[0].items,
         summary=summary,
     )
-
-
-def iso(at: float) -> str:
-    """Seconds since the epoch as UTC in ISO 8601, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def progress(run: str, services: Services, now: float) -> Progress | None:

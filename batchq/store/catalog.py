@@ -14,9 +14,8 @@ from sqlalchemy import Connection, Engine, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from batchq.outcome import Outcome, Summary, Usage
-from batchq.ports import BatchRecord, RunRecord, RunState
+from batchq.ports import BatchRecord, RunRecord, RunState, iso
 from batchq.store.database import explained, open_engine
-from batchq.store.records import iso
 from batchq.store.tables import batches, items, runs
 
 Clock = Callable[[], float]

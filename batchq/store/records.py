@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from statistics import fmean
 
 from batchq.errors import StoreError
 from batchq.outcome import Outcome, Summary
 from batchq.plan import StepSpec
-from batchq.ports import BatchRecord, Catalog, RunRecord, RunState
+from batchq.ports import BatchRecord, Catalog, RunRecord, RunState, iso
 from batchq.store.folder import RunFolder
 from batchq.store.outputs import Outputs
 
@@ -22,11 +21,6 @@ class Rebuilt:
     runs: int
     batches: int
     problems: tuple[str, ...]
-
-
-def iso(at: float) -> str:
-    """Seconds since the epoch as UTC in ISO 8601, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def batch_record(run: str, step: StepSpec, number: int, outcomes: Sequence[Outcome]) -> BatchRecord:
