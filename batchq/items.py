@@ -53,7 +53,10 @@ def read_items(
 def _whole(spec: InputSpec, name: str, rows: Iterator[Row]) -> Item:
     """The entire input as one item; its data is the array of what `only` and the rest leave."""
     if not (spec.only is not None or spec.skip or spec.limit or spec.sample_n):
-        values = [value for _, value in rows]
+        found = list(rows)
+        if [place for place, _ in found] == [spec.source]:  # one JSON document that is no array
+            return Item(WHOLE_ID, 0, found[0][1])
+        values = [value for _, value in found]
     else:
         values = [item.data for item in _taken(spec, _identified(spec, rows))]
     if not values:
@@ -96,7 +99,7 @@ def _chosen(spec: InputSpec, items: Iterator[Item]) -> Iterator[Item]:
             yield item
     if unseen:
         wanted = sorted(unseen)[0]
-        close = difflib.get_close_matches(wanted, seen, n=3)
+        close = difflib.get_close_matches(wanted, seen, n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(close)}" if close else f"ids are such as {', '.join(seen[:5])}"
         where = "only" if only and wanted in only else "skip"
         more = f" and {len(unseen) - 1} more" if len(unseen) > 1 else ""

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from batchq.outcome import Json
 from batchq.plan import InputSpec
 
 _BINARY_PROBE = 8192
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "true or false"), (dict, "an object"), (str, "a text"), (int, "a number"),
     (float, "a number"), (type(None), "null"),
@@ -75,7 +77,13 @@ def _reject(text: str) -> NoReturn:
 
 
 def _loads(text: str) -> Json:
-    return json.loads(text, parse_constant=_reject)
+    value = json.loads(text, parse_constant=_reject)
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("half of a surrogate pair, which is no character") from error
+    return value
 
 
 def _from_json(path: Path, name: str, *, is_whole: bool) -> Iterator[Row]:

@@ -254,7 +254,7 @@ class _Builder:
             if not isinstance(name_node, ScalarNode):
                 self._say(name_node, key, "a key must be a text")
                 continue
-            name = str(name_node.value)
+            name = self._sound(str(name_node.value), name_node, key)
             path = (*key, name)
             if name in values:
                 first = self.document.places[path]
@@ -278,7 +278,7 @@ class _Builder:
         if tag not in _PLAIN:
             if tag not in _TEXTS:
                 self._say(node, key, f"YAML tags such as {tag} are not part of a manifest")
-            return text
+            return self._sound(text, node, key)
         try:
             value = self.yaml.constructor.construct_object(node)
         except (YAMLError, ValueError) as error:
@@ -290,6 +290,15 @@ class _Builder:
         if isinstance(value, int | float) and str(value) != text:
             self.document.raw[key] = text
         return value
+
+    def _sound(self, text: str, node: Node, key: KeyPath) -> str:
+        """The text, or none at all if no file could hold it."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self._say(node, key, "half of a surrogate pair, which is no character")
+            return ""
+        return text
 
 
 def _one_line(error: object) -> str:

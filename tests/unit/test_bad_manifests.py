@@ -77,8 +77,10 @@ BAD = {
     ),
     "missing prompt file": (
         f"{SIM}{STEP}    prompt: prompts/genrate.md\n",
-        ":5:5: steps[0].prompt: prompts/genrate.md: no such file "
-        "(did you mean prompts/generate.md?)",
+        (
+            ":5:5: steps[0].prompt: prompts/genrate.md: no such file "
+            "(did you mean prompts/generate.md?)"
+        ),
     ),
     "prompt that is not utf-8": (
         f"{SIM}{STEP}    prompt: prompts/latin.md\n",
@@ -113,13 +115,17 @@ BAD = {
         "steps[0].prompt: no model: neither here nor in provider `o`",
     ),
     "key in place of its variable": (
-        "providers: {o: {kind: openai, model: m, api_key_env: sk-12-34}}\n"
-        f"{STEP}    prompt: prompts/generate.md\n",
+        (
+            "providers: {o: {kind: openai, model: m, api_key_env: sk-12-34}}\n"
+            f"{STEP}    prompt: prompts/generate.md\n"
+        ),
         "providers.o.api_key_env: this is the NAME of an environment variable",
     ),
     "key in the manifest": (
-        "providers: {o: {kind: openai, model: m, api_key: x}}\n"
-        f"{STEP}    prompt: prompts/generate.md\n",
+        (
+            "providers: {o: {kind: openai, model: m, api_key: x}}\n"
+            f"{STEP}    prompt: prompts/generate.md\n"
+        ),
         "unknown key `api_key` (a key never stands in a manifest; name its variable",
     ),
     "secret by placeholder": (
@@ -127,13 +133,17 @@ BAD = {
         "steps[0].params.k: `${env:MY_API_KEY}` looks like a secret",
     ),
     "password in a url": (
-        f"providers: {{o: {{kind: openai, model: m, base_url: 'https://u:p@h/v1'}}}}\n{STEP}"
-        "    task: m:f\n",
+        (
+            f"providers: {{o: {{kind: openai, model: m, base_url: 'https://u:p@h/v1'}}}}\n{STEP}"
+            "    task: m:f\n"
+        ),
         "providers.o.base_url: a URL with a user or a password would put a secret into the plan",
     ),
     "rate without a unit": (
-        "providers: {s: {kind: simulator, limits: {rates: [{per: 10s}]}}}\n"
-        f"{STEP}    task: m:f\n",
+        (
+            "providers: {s: {kind: simulator, limits: {rates: [{per: 10s}]}}}\n"
+            f"{STEP}    task: m:f\n"
+        ),
         "providers.s.limits.rates[0]: a rate has either `requests` or `tokens`",
     ),
     "unknown param": (
@@ -203,6 +213,7 @@ BAD = {
         "notes[0]: an alias that contains itself",
     ),
     "tag": (f"notes: !!python/none x\n{STEP}    task: m:f\n", "notes: YAML tags such as"),
+    "surrogate": (f'notes: "\\ud800"\n{STEP}    task: m:f\n', "notes: half of a surrogate pair"),
     "not a number": (f"labels: {{a: .nan}}\n{STEP}    task: m:f\n", "`.nan` is no number"),
 }
 
