@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -56,6 +64,107 @@ def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
 def redis_url(redis_server: RedisServer, redis_client: redis.Redis) -> str:
     """The URL, as Celery and `BATCHQ_BROKER_URL` read it, of an empty Redis."""
     return redis_server.url
+
+
+@dataclass(frozen=True)
+class RunningSimulator:
+    """A simulator that runs; `url` is the base URL for a provider."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def stats(self) -> dict[str, Any]:
+        """What it counted: accepted, refused, duplicates, peak in flight."""
+        root = self.url.split("/v1")[0]
+        with urllib.request.urlopen(f"{root}/stats", timeout=5) as answer:
+            stats: dict[str, Any] = json.load(answer)
+        return stats
+
+    def stop(self) -> None:
+        """Ends it: from now on nobody answers."""
+        self.process.terminate()
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def simulator() -> Iterator[Callable[..., RunningSimulator]]:
+    """`simulator(latency_ms=20, ...)` starts the real simulator with these options."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> RunningSimulator:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "batchq.simulator", "--options", json.dumps(options)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            running = RunningSimulator(process.stdout.readline().strip(), process)  # type: ignore[union-attr]
+            stack.callback(running.stop)
+            assert running.url.startswith("http"), "the simulator did not start"
+            return running
+
+        yield start
+
+
+class Project:
+    """A user's folder, and the real command line in it as a process."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._stack = stack
+
+    def write(self, name: str, content: Any) -> Path:
+        """Writes a file: text as it is, anything else as JSON."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    def read(self, name: str) -> Any:
+        """Reads a JSON file."""
+        return json.loads((self.folder / name).read_bytes())
+
+    def run(
+        self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 90
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `batchq` with these arguments to its end."""
+        process = self.start(*arguments, env=env)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=30)
+            pytest.fail(f"batchq {' '.join(arguments)} took over {timeout} s\n{out}\n{err}")
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Starts `batchq` with these arguments; it is ended with the test."""
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("BATCHQ_")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batchq", *arguments],
+            cwd=self.folder,
+            env={**clean, "CI": "", "TERM": "dumb", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._stack.callback(_end, process)
+        return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """An empty folder, and the command line in it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    with ExitStack() as stack:
+        yield Project(folder, stack)
 
 
 def _marked(mark: str) -> list[psutil.Process]:

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchq.cli.display import Pace, PlainView
+from batchq.cli.output import duration, money, table
+from batchq.cli.summary import INTERRUPTED, as_json, exit_code, summary_lines
+from batchq.outcome import Summary, Usage
+from batchq.ports import Progress, RunState, StepProgress
+
+USAGE = Usage(calls=12, input_tokens=3400, output_tokens=900, cost_nusd=20_000_000)
+
+
+def a_run(state: RunState = RunState.COMPLETED, *, failed: int = 0, reason: str = "") -> Progress:
+    summary = Summary(ok=12 - failed, failed=failed, retries=2, usage=USAGE)
+    step = StepProgress(1, "generate", "done", 12, 1, 1, summary)
+    return Progress("r1", "studio", "v3", state, reason, "", (step,), 0, 100.0, 118.0)
+
+
+@pytest.mark.parametrize(
+    ("progress", "code"),
+    [
+        (a_run(), 0),
+        (a_run(failed=1), 3),
+        (a_run(RunState.FAILED, failed=5), 4),
+        (a_run(RunState.PAUSED, reason="401: the key is wrong"), 5),
+        (a_run(RunState.PAUSED, reason=INTERRUPTED), 130),
+        (a_run(RunState.CANCELLED), 130),
+    ],
+)
+def test_the_exit_code_says_how_a_run_ended(progress: Progress, code: int) -> None:
+    assert exit_code(progress) == code
+
+
+def test_the_summary_names_state_counts_cost_and_time() -> None:
+    lines = summary_lines(a_run())
+
+    assert lines == [
+        "studio@v3  completed  12 ok, 0 failed, 2 retried  in 18.0s",
+        "  cost     $0.0200, 12 calls, 3,400 + 900 tokens",
+    ]
+
+
+def test_the_summary_shows_the_files_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v3" / "collated").mkdir(parents=True)
+    (tmp_path / "v3" / "collated" / "01_out.json").write_text("[]")
+    (tmp_path / "v3" / "01_errors.json").write_text('[{"item_id": "4007"}]')
+    (tmp_path / "v3" / "02_errors.json").write_text("[]\n")
+
+    lines = summary_lines(replace(a_run(failed=1), folder=str(tmp_path / "v3")))
+
+    assert "  result   v3/collated/01_out.json" in lines
+    assert "  errors   v3/01_errors.json" in lines
+    assert not any("02_errors" in line for line in lines)
+
+
+def test_a_paused_run_says_why_and_how_to_go_on() -> None:
+    lines = summary_lines(a_run(RunState.PAUSED, reason="401: the key is wrong"))
+
+    assert "  reason   401: the key is wrong" in lines
+    assert lines[-1] == "  next     batchq resume studio@v3"
+
+
+def test_calls_without_a_price_are_said() -> None:
+    assert money(1.5, 3) == "$1.50 + 3 unpriced calls"
+
+
+def test_programs_get_the_same_numbers() -> None:
+    told = as_json(a_run(failed=1))
+
+    assert told["items"]["failed"] == 1
+    assert told["cost_usd"] == 0.02
+    assert told["duration_s"] == 18.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0s"), (59.94, "59.9s"), (59.96, "1m 00s"), (200, "3m 20s"), (7500, "2h 05m")],
+)
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert table([("a", "10"), ("long", "2")], "<>") == ["a     10", "long   2"]
+
+
+def test_the_pace_is_that_of_the_last_seconds() -> None:
+    pace = Pace()
+
+    for second in range(100):
+        pace.note(float(second), 0 if second < 60 else (second - 60) * 2)
+
+    assert pace.per_s == 2.0
+    assert pace.left_s(10) == 5.0
+
+
+def test_nothing_is_promised_before_the_pace_is_known() -> None:
+    pace = Pace()
+
+    pace.note(1.0, 0)
+
+    assert pace.left_s(10) is None
+
+
+def test_off_a_terminal_a_line_comes_now_and_then_and_at_each_change(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    view = PlainView()
+    running = a_run(RunState.RUNNING)
+
+    for at in (100.0, 101.0, 104.9, 105.1):
+        view.show(replace(running, updated_at=at))
+    view.show(replace(a_run(), updated_at=105.2))
+
+    assert len(capsys.readouterr().err.splitlines()) == 3
