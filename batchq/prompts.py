@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FIELD = re.compile(r"\{([^\W\d]\w*)\}")
 _SHOWN_NAMES = 30
+_MAX_DEPTH = 20  # nested deeper, a field has no name of its own; its parent has
 _MAX_RENDERED = 50_000_000  # characters: a loop in a template must not eat the worker's memory
 
 
@@ -33,19 +34,19 @@ def flatten(data: Json) -> dict[str, Json]:
     """
     names: dict[str, Json] = {}
     if isinstance(data, Mapping):
-        for path, value in _walk("", data):
+        for path, value in _walk("", data, _MAX_DEPTH):
             names.setdefault(path, value)
         names.update((str(key), value) for key, value in data.items())
     names.setdefault("item", data)
     return names
 
 
-def _walk(prefix: str, data: Mapping[Any, Json]) -> Iterator[tuple[str, Json]]:
+def _walk(prefix: str, data: Mapping[Any, Json], depth: int) -> Iterator[tuple[str, Json]]:
     for key, value in data.items():
         path = f"{prefix}{key}"
         yield path, value
-        if isinstance(value, Mapping):
-            yield from _walk(f"{path}__", value)
+        if isinstance(value, Mapping) and depth:
+            yield from _walk(f"{path}__", value, depth - 1)
 
 
 def unknown_name(name: str, known: Mapping[str, Any]) -> TaskError:

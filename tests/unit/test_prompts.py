@@ -123,3 +123,11 @@ def test_a_jinja_template_that_fails_says_why(template: str, expected: str) -> N
 def test_names_are_listed_once_and_in_order() -> None:
     assert names("{b} {a} {b} {{c}}") == ["b", "a"]
     assert names("{{ b }}{% if a %}{% endif %}", is_jinja=True) == ["a", "b"]
+
+
+def test_an_item_nested_very_deeply_is_no_fault() -> None:
+    deep: object = 1
+    for _ in range(900):
+        deep = {"a": deep}
+
+    assert "a__a" in flatten(deep)
