@@ -61,7 +61,7 @@ class _Writer:
             return draw_text({}, name, self._words, self._random)
         if schema is False:
             raise UnanswerableSchema(f"{name or 'the schema'} is false: it allows nothing")
-        schema = self._flatten(schema, depth)
+        schema = self._flatten(schema)
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
@@ -71,21 +71,20 @@ class _Writer:
                 return self._write_branch(schema, keyword, name, depth)
         return self._write_typed(schema, self._type_of(schema, depth), name, depth)
 
-    def _flatten(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    def _flatten(self, schema: Mapping[str, Any], links: int = 0) -> dict[str, Any]:
         """Resolves `$ref` and merges `allOf` into one schema."""
+        if links > TOO_DEEP:
+            raise UnanswerableSchema("a $ref leads back to itself")
         merged = dict(schema)
-        for _ in range(TOO_DEEP):
-            parts = merged.pop("allOf", [])
-            if "$ref" in merged:
-                parts = [self._resolve(merged.pop("$ref")), *parts]
-            if not parts:
-                return merged
-            for part in parts:
-                if part is False:
-                    raise UnanswerableSchema("allOf has a part that is false: it allows nothing")
-                if part is not True:
-                    merged = _merge(merged, self._flatten(part, depth + 1))
-        raise UnanswerableSchema("a $ref leads back to itself")
+        parts = merged.pop("allOf", [])
+        if "$ref" in merged:
+            parts = [self._resolve(merged.pop("$ref")), *parts]
+        for part in parts:
+            if part is False:
+                raise UnanswerableSchema("allOf has a part that is false: it allows nothing")
+            if part is not True:
+                merged = _merge(merged, self._flatten(part, links + 1))
+        return merged
 
     def _resolve(self, reference: str) -> Any:
         if not reference.startswith("#"):
@@ -120,7 +119,7 @@ class _Writer:
         for branch in branches:
             if branch is False:
                 continue
-            part = rest if branch is True else _merge(rest, self._flatten(branch, depth))
+            part = rest if branch is True else _merge(rest, self._flatten(branch))
             for _ in range(TRIES if keyword == "oneOf" else 1):
                 try:
                     value = self.write(part, name, depth + 1)

@@ -108,7 +108,10 @@ def optional_count(body: Mapping[str, Any], key: str) -> int | None:
     """Takes a positive whole number out of a request's body, if it is there."""
     if body.get(key) is None:
         return None
-    return int(require(body, key, int, "a whole number over 0"))
+    count: int = require(body, key, int, "a whole number over 0")
+    if count < 0:
+        raise Rejected(Rejection.BAD_REQUEST, f"{key}: a whole number over 0 is required")
+    return count
 
 
 def refuse_streams(body: Mapping[str, Any]) -> None:
