@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+WaitFor = Callable[..., None]
+
+MANIFEST = """\
+version: 1
+name: studio
+providers:
+  sim: {{kind: openai, base_url: "{url}", model: sim-1}}
+steps:
+  - name: generate
+    input: templates.json
+    id_field: template_id
+    prompt: |
+      Write a problem about {{topic}}.
+      Be short.
+"""
+
+
+@pytest.fixture
+def broker(redis_url: str) -> dict[str, str]:
+    return {"BATCHQ_BROKER_URL": redis_url, "BATCHQ_LEASE_TTL_S": "5"}
+
+
+def with_manifest(project: Any, url: str, count: int = 6) -> None:
+    rows = [{"template_id": str(4001 + i), "topic": f"topic {i}"} for i in range(count)]
+    project.write("templates.json", rows)
+    project.write("m.yaml", MANIFEST.format(url=url))
+
+
+def doctor(project: Any, env: dict[str, str]) -> dict[str, Any]:
+    findings = json.loads(project.run("doctor", "--json", env=env).stdout)
+    return {finding["name"]: finding for finding in findings}
+
+
+def wait_for_workers(project: Any, env: dict[str, str], wait_for: WaitFor) -> None:
+    def up() -> bool:
+        found = doctor(project, env)
+        return all(found[name]["ok"] for name in ("coordinator", "workers of llm"))
+
+    wait_for(up, "coordinator and workers are alive", 60)
+
+
+def stop(process: Any) -> None:
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+
+
+def test_a_broker_that_is_not_there_is_said_in_seconds_and_nothing_is_written(
+    project: Any, simulator: Any
+) -> None:
+    with_manifest(project, simulator().url)
+    began = time.monotonic()
+
+    done = project.run("submit", "m.yaml", env={"BATCHQ_BROKER_URL": f"redis://:secret@{closed()}"})
+
+    assert done.returncode == 6
+    assert time.monotonic() - began < 15
+    assert "BATCHQ_BROKER_URL is redis://127.0.0.1" in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (project.folder / "outputs").exists()
+
+
+def closed() -> str:
+    """An address at which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        host, port = found.getsockname()
+    return f"{host}:{port}"
+
+
+def test_submit_follows_a_run_that_the_cluster_works_on(
+    project: Any, simulator: Any, broker: dict[str, str], wait_for: WaitFor
+) -> None:
+    with_manifest(project, simulator().url)
+    cluster = project.start("up", env=broker)
+    wait_for_workers(project, broker, wait_for)
+
+    followed = project.run("submit", "m.yaml", env=broker)
+    detached = project.run("submit", "m.yaml", "--detach", env=broker)
+    watched = project.run("watch", detached.stdout.strip(), env=broker)
+    stop(cluster)
+
+    assert followed.returncode == 0, followed.stderr
+    assert detached.stdout == "studio@v1\n"
+    assert watched.returncode == 0, watched.stderr
+    assert "studio@v1  completed  6 ok, 0 failed" in watched.stdout
+    assert cluster.returncode == 0
+
+
+def test_ctrl_c_on_a_broker_only_ends_the_looking(
+    project: Any, simulator: Any, broker: dict[str, str], wait_for: WaitFor
+) -> None:
+    provider = simulator(latency_ms=400)
+    with_manifest(project, provider.url, 60)
+    cluster = project.start("up", "-c", "4", env=broker)
+    wait_for_workers(project, broker, wait_for)
+    process = project.start("submit", "m.yaml", env=broker)
+    wait_for(lambda: provider.stats()["accepted"] > 0, "calls are made", 60)
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    paused = project.run("pause", "studio", env=broker)
+    watched = project.run("watch", "studio@v0", env=broker)
+    resumed = project.run("resume", "studio@v0", env=broker)
+    stop(cluster)
+
+    assert process.returncode == 130
+    assert "studio@v0 goes on. Follow it with `batchq watch studio@v0`" in err
+    assert paused.returncode == 0, paused.stderr
+    assert watched.returncode == 5
+    assert resumed.returncode == 0, resumed.stderr
+    assert provider.stats()["accepted"] == 60
+
+
+def test_a_run_can_be_watched_from_a_folder_without_its_catalog(
+    project: Any, simulator: Any, broker: dict[str, str], wait_for: WaitFor, tmp_path: Any
+) -> None:
+    with_manifest(project, simulator().url)
+    queued = project.run("submit", "m.yaml", "--detach", "--json", env=broker)
+    run = json.loads(queued.stdout)["run"]
+    elsewhere = {**broker, "BATCHQ_HOME": str(tmp_path / "elsewhere")}
+
+    waiting = project.run("status", "studio@v0", "--json", env=elsewhere)
+    timed_out = project.run("watch", run, "--timeout", "0.5", env=elsewhere)
+
+    assert json.loads(waiting.stdout)["run"] == run
+    assert timed_out.returncode == 124
+
+
+def test_a_run_that_nobody_works_on_says_what_to_start(
+    project: Any, simulator: Any, broker: dict[str, str]
+) -> None:
+    with_manifest(project, simulator().url)
+
+    done = project.run("submit", "m.yaml", "--timeout", "10", env=broker)
+
+    assert done.returncode == 124
+    assert "No coordinator is alive on this broker: start one with `batchq up`." in done.stderr
+
+
+def test_doctor_names_what_is_missing_and_never_a_key(project: Any, broker: dict[str, str]) -> None:
+    project.write("templates.json", [{"template_id": "1", "topic": "sums"}])
+    text = MANIFEST.format(url="http://127.0.0.1:9").replace(
+        "model: sim-1", "model: sim-1, api_key_env: STUDIO_KEY"
+    )
+    project.write("m.yaml", text)
+
+    without = project.run("doctor", "m.yaml", env=broker)
+    with_key = project.run("doctor", "m.yaml", env={**broker, "STUDIO_KEY": "sk-very-secret"})
+
+    assert without.returncode == 6
+    assert "FAIL  coordinator: none is alive" in without.stdout
+    assert "FAIL  key of sim: STUDIO_KEY is not set" in without.stdout
+    assert "ok    eviction: noeviction" in without.stdout
+    assert "ok    key of sim: STUDIO_KEY is set" in with_key.stdout
+    assert "sk-very-secret" not in with_key.stdout + with_key.stderr
+
+
+def test_doctor_without_a_broker_looks_at_what_the_embedded_stack_needs(project: Any) -> None:
+    done = project.run("doctor")
+
+    assert done.returncode == 0, done.stdout
+    assert "ok    embedded Redis" in done.stdout
+
+
+def test_up_needs_a_broker(project: Any) -> None:
+    for command in ("up", "worker", "coordinator"):
+        done = project.run(command)
+
+        assert done.returncode == 2
+        assert "set BATCHQ_BROKER_URL" in done.stderr
+
+
+def test_worker_and_coordinator_are_plain_celery_processes(
+    project: Any, simulator: Any, broker: dict[str, str], wait_for: WaitFor
+) -> None:
+    with_manifest(project, simulator().url)
+    coordinator = project.start("coordinator", env=broker)
+    worker = project.start("worker", "-c", "2", "--queues", "llm", env=broker)
+    wait_for_workers(project, broker, wait_for)
+
+    done = project.run("submit", "m.yaml", env=broker)
+    for process in (worker, coordinator):
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_simulator_says_when_its_port_is_taken(project: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        done = project.run("simulator", "--port", str(taken.getsockname()[1]))
+
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
