@@ -19,7 +19,7 @@ from batchq.collate import (
     ready_steps,
     room_for,
 )
-from batchq.errors import BatchqError, QueueError, StoreError
+from batchq.errors import BatchqError, PlanError, QueueError, StoreError
 from batchq.outcome import Outcome
 from batchq.plan import Item, StepPlan
 from batchq.planner import iter_items
@@ -59,7 +59,7 @@ def advance(run: str, app: BatchqApp, collate: tuple[int, int] | None = None) ->
         log.warning("the run is paused: %s", error, extra={"run": run})
         ledger.set_state(run, RunState.PAUSED, str(error))
     except BatchqError as error:
-        log.exception("the run has failed", extra={"run": run})
+        log.warning("the run has failed: %s", error, extra={"run": run})
         ledger.set_state(run, RunState.FAILED, str(error))
 
 
@@ -152,6 +152,7 @@ class _Mover:
             previous = None
             if step.needs:
                 before = next(s for s in self.info.plan.steps if s.spec.name == step.needs[-1])
+                self._check_input(step, before)
                 previous = self.folder.read_collated(before.spec.number)
             total = self.folder.freeze_items(number, iter_items(self.info.plan, number, previous))
         self.ledger.start_step(
@@ -163,6 +164,14 @@ class _Mover:
             done=self.folder.summary(number),
         )
         return self.ledger.counters(self.run, number)
+
+    def _check_input(self, step: StepPlan, before: StepPlan) -> None:
+        summary = self.folder.summary(before.spec.number)
+        if not summary.ok and not step.input.source:
+            raise PlanError(
+                f"step {step.spec.name} has no input: all {summary.failed} items of step "
+                f"{before.spec.name} failed"
+            )
 
     def _send(self, step: StepPlan, batch: int) -> None:
         """Sends the items of a batch that have no outcome from before."""
