@@ -15,6 +15,7 @@ from batchq.simulator.chat import (
     Rejection,
     Response,
     Structure,
+    bearer_of,
     optional_count,
     refuse_streams,
     require,
@@ -44,8 +45,8 @@ STOP_REASONS = {
 
 
 def key_of(headers: Mapping[str, str]) -> str:
-    """Reads the API key of a request."""
-    return headers.get("x-api-key", "").strip()
+    """Reads the API key of a request; newer clients send it as a bearer token."""
+    return headers.get("x-api-key", "").strip() or bearer_of(headers)
 
 
 def read_call(body: Mapping[str, Any], headers: Mapping[str, str]) -> Call:

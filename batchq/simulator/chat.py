@@ -95,6 +95,12 @@ def estimate_tokens(text: str) -> int:
     return max(1, -(-len(text) // CHARS_PER_TOKEN))
 
 
+def bearer_of(headers: Mapping[str, str]) -> str:
+    """Reads the bearer token of a request, empty without one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
 def require(body: Mapping[str, Any], key: str, kind: type, meaning: str) -> Any:
     """Takes a field out of a request's body, or rejects the request by the field's name."""
     value = body.get(key)

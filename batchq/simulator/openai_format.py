@@ -14,6 +14,7 @@ from batchq.simulator.chat import (
     Rejection,
     Response,
     Structure,
+    bearer_of,
     optional_count,
     refuse_streams,
     require,
@@ -39,8 +40,7 @@ ERRORS: Mapping[Rejection, tuple[int, str, str | None]] = {
 
 def key_of(headers: Mapping[str, str]) -> str:
     """Reads the API key of a request."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
+    return bearer_of(headers)
 
 
 def read_call(body: Mapping[str, Any], headers: Mapping[str, str]) -> Call:  # noqa: ARG001

@@ -93,6 +93,8 @@ def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, pipe: in
 
 
 def _listen(options: SimulatorOptions, host: str, port: int) -> socket.socket:
+    if port not in range(65536):
+        raise UsageError(f"port {port} is none: take one from 1 to 65535, or 0 for any free one")
     if not _is_loopback(host) and not options.api_keys:
         raise UsageError(
             f"the simulator would be open to everyone on {host}: give it api_keys,"
@@ -101,8 +103,6 @@ def _listen(options: SimulatorOptions, host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OverflowError as error:
-        raise UsageError(f"port {port} is none: take one from 0 (any) to 65535") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             message = f"port {port} of {host} is in use: take another one, or 0 for any free one"
