@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from batchq.embedded.pools import Pool, pools_of, simulators_of, task_modules, with_base_urls
+from batchq.loader import load_manifest
+from batchq.plan import Limits, Plan
+from batchq.planner import make_plan
+
+MANIFEST = """\
+version: 1
+name: mixed
+providers:
+  sim: {kind: simulator, model: m, simulator: {latency_ms: 5}, limits: {concurrency: 7}}
+  other: {kind: simulator, model: m, base_url: "http://127.0.0.1:9/v1"}
+steps:
+  - {name: ask, input: items.json, provider: sim, prompt: "Say {a}\\n.", collate: "shapes:table"}
+  - {name: check, provider: other, prompt: "Check it\\n."}
+  - {name: count, task: "counting.words:run"}
+"""
+
+
+def a_plan(folder: Path) -> Plan:
+    (folder / "items.json").write_text('[{"a": 1}]')
+    (folder / "m.yaml").write_text(MANIFEST)
+    return make_plan(load_manifest(folder / "m.yaml"))
+
+
+def test_calls_get_threads_and_python_steps_get_processes(tmp_path: Path) -> None:
+    pools = pools_of(a_plan(tmp_path), workers=3)
+
+    assert pools == (Pool("llm", "threads", 25), Pool("cpu", "prefork", 3))
+
+
+def test_the_limit_of_the_providers_decides_how_many_threads(tmp_path: Path) -> None:
+    first, *_ = a_plan(tmp_path).steps
+
+    pools = pools_of(replace(a_plan(tmp_path), steps=(first,)))
+
+    assert first.spec.stages[0].provider
+    assert first.spec.stages[0].provider.limits == Limits(concurrency=7)
+    assert pools == (Pool("llm", "threads", 7),)
+
+
+def test_the_command_line_decides_before_the_limits(tmp_path: Path) -> None:
+    pools = pools_of(a_plan(tmp_path), concurrency=2, workers=1)
+
+    assert pools == (Pool("llm", "threads", 2), Pool("cpu", "prefork", 1))
+
+
+def test_only_simulators_without_a_server_are_started(tmp_path: Path) -> None:
+    plan = a_plan(tmp_path)
+
+    pointed = with_base_urls(plan, {"sim": "http://127.0.0.1:1/v1"})
+
+    assert list(simulators_of(plan)) == ["sim"]
+    assert simulators_of(pointed) == {}
+    assert pointed.steps[1] == plan.steps[1]
+
+
+def test_workers_may_run_the_modules_that_the_plan_names(tmp_path: Path) -> None:
+    assert task_modules(a_plan(tmp_path)) == ("counting.words", "shapes")
