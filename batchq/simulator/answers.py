@@ -71,12 +71,14 @@ class _Writer:
                 return self._write_branch(schema, keyword, name, depth)
         return self._write_typed(schema, self._type_of(schema, depth), name, depth)
 
-    def _flatten(self, schema: Mapping[str, Any], links: int = 0) -> dict[str, Any]:
+    def _flatten(self, schema: Mapping[str, Any], links: int = 0) -> Mapping[str, Any]:
         """Resolves `$ref` and merges `allOf` into one schema."""
+        if "$ref" not in schema and "allOf" not in schema:
+            return schema
         if links > TOO_DEEP:
             raise UnanswerableSchema("a $ref leads back to itself")
         merged = dict(schema)
-        parts = merged.pop("allOf", [])
+        parts: list[Any] = merged.pop("allOf", [])
         if "$ref" in merged:
             parts = [self._resolve(merged.pop("$ref")), *parts]
         for part in parts:

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from batchq.simulator.patterns import matching_text
 
-READ_CHARS = 800
+READ_CHARS = 400
 """Only the end of a prompt is read: an item's own text usually comes last."""
-WORD_CHARS = range(3, 21)
+LONGEST_WORD = 20
 AROUND_WORDS = ".,;:!?()[]{}<>\"'`*_-#"
 SPARE_WORDS = ("result", "value", "answer", "detail", "subject", "summary")
 SHORT_NAMES = ("name", "title", "label", "topic", "tag", "keyword", "category", "id")
@@ -23,9 +23,9 @@ GROWTHS = (4, 0, 1, 12, 40)
 
 def words_of(prompt: str) -> Sequence[str]:
     """Reads the different words of the end of a prompt."""
-    found = (part.strip(AROUND_WORDS) for part in prompt[-READ_CHARS:].split())
-    words = (word for word in found if len(word) in WORD_CHARS and word.isalpha())
-    return tuple(dict.fromkeys(words)) or SPARE_WORDS
+    found = [part.strip(AROUND_WORDS) for part in set(prompt[-READ_CHARS:].split())]
+    words = sorted(word for word in found if 2 < len(word) <= LONGEST_WORD and word.isalpha())
+    return words or SPARE_WORDS
 
 
 def draw_text(schema: Mapping[str, Any], name: str, words: Sequence[str], random: Random) -> str:
