@@ -27,6 +27,8 @@ STOP_DEADLINE_S = 10.0
 # The length of sun_path, less its closing zero.
 _SOCKET_PATH_MAX = 107 if sys.platform.startswith("linux") else 103
 
+_SHORT_PREFIX = "batchq-"
+
 _CONFIG = """\
 port 0
 unixsocket "{socket}"
@@ -110,6 +112,17 @@ def prepare_redis(folder: Path, setting: str = "") -> RedisFiles:
     return RedisFiles(folder, place, password, (str(binary), str(config)))
 
 
+def remove_short_folder(folder: Path) -> None:
+    """Removes the folder made for the socket of a server that ended without doing so itself."""
+    try:
+        config = (folder / "redis.conf").read_text(encoding="utf-8")
+    except OSError:
+        return
+    place = Path(config.partition('unixsocket "')[2].partition('"')[0]).parent
+    if place != folder and place.name.startswith(_SHORT_PREFIX):
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def _write_private(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)  # an old file would keep its own mode
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -122,7 +135,7 @@ def _socket_path(folder: Path) -> Path:
     path = folder / "redis.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
         return path
-    return Path(tempfile.mkdtemp(prefix="batchq-")) / "redis.sock"
+    return Path(tempfile.mkdtemp(prefix=_SHORT_PREFIX)) / "redis.sock"
 
 
 class RedisServer:

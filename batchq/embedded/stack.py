@@ -17,7 +17,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from batchq.embedded.leftovers import hold_lock, stop_leftovers
 from batchq.embedded.parts import Gone, Part, Rank, encode_part, worker_part
-from batchq.embedded.server import START_DEADLINE_S, RedisFiles, last_lines, prepare_redis
+from batchq.embedded.server import (
+    START_DEADLINE_S,
+    RedisFiles,
+    last_lines,
+    prepare_redis,
+    remove_short_folder,
+)
 from batchq.errors import QueueError
 
 if TYPE_CHECKING:
@@ -273,6 +279,7 @@ def clean_up(home: Path) -> list[str]:
             continue  # alive
         with lock:
             stopped += [record.name for record in stop_leftovers(folder)]
+            remove_short_folder(folder / "redis")
         if not (folder / "redis").exists():
             done.append(folder)
     for folder in done[:-KEEP_FOLDERS]:

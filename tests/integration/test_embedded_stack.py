@@ -96,6 +96,11 @@ def test_when_the_supervisor_is_killed_redis_and_workers_end_too(
         if process.is_running():
             process.kill()
 
+    (config,) = (tmp_path / "home").glob("runs/*/redis/redis.conf")
+    socket = Path(config.read_text().split('unixsocket "')[1].split('"')[0])
+    clean_up(tmp_path / "home")
+    assert not socket.parent.exists() or socket.parent == config.parent
+
 
 def test_a_part_that_dies_is_started_again(tmp_path: Path, wait_for: WaitFor) -> None:
     with start_stack(settings_for(tmp_path)) as stack:
