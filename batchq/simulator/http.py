@@ -1,8 +1,8 @@
 """HTTP/1.1 on asyncio: as much as API clients use, strict about the rest, and quick.
 
-Tornado, which comes with Flower, spent four times as long on a request as the provider behind
-it; what is measured against a simulator should not be the simulator. Nothing here is for the
-open internet: there are limits on sizes, but none on slowness.
+Tornado, which comes with Flower, answered about half as many calls a second with the same
+provider behind it, and what is measured against a simulator should not be the simulator.
+Nothing here is for the open internet: there are limits on sizes, but none on slowness.
 """
 
 from __future__ import annotations

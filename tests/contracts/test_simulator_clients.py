@@ -79,12 +79,10 @@ class Server:
         with self.anthropic(**options) as other:
             return other.messages.create(model="m", max_tokens=500, messages=messages)
 
-    def raw(self, sent: bytes, *, shut: bool = False) -> bytes:
+    def raw(self, sent: bytes) -> bytes:
         """Sends bytes and reads until the server closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S) as client:
             client.sendall(sent)
-            if shut:
-                client.shutdown(socket.SHUT_WR)
             received = b""
             while data := client.recv(65536):
                 received += data
