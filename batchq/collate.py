@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from batchq.outcome import Outcome, Summary
+from batchq.outcome import Outcome
 from batchq.plan import Item, StepPlan, Tolerance
 from batchq.ports import Lease, RunState
 
@@ -106,10 +106,3 @@ def ready_steps(steps: Sequence[StepPlan], done: Collection[int]) -> list[StepPl
 def batch_count(items: int, batch_size: int) -> int:
     """How many batches a step's items make."""
     return -(-items // batch_size)
-
-
-def exit_code(state: RunState, summary: Summary) -> int:
-    """The exit code that tells how a run stands: see `docs/cli.md`."""
-    if state is RunState.COMPLETED:
-        return 3 if summary.failed else 0
-    return {RunState.FAILED: 4, RunState.PAUSED: 5, RunState.CANCELLED: 4}.get(state, 0)

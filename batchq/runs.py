@@ -108,21 +108,31 @@ def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
     folder.write_errors(number)
 
 
+def pause_run(info: RunInfo, reason: str, services: Services) -> None:
+    """Writes down that a run stands still and how far it is; a resume goes on from its folder."""
+    _write_record(info, RunState.PAUSED, reason, services)
+    services.ledger.rest(info.run)
+
+
 def finish_run(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
     """Writes the metadata, points `latest` to a complete run, and lets Redis forget it."""
     folder = open_folder(info.folder)
-    now = time.time()
     for step in info.plan.steps:
         if step.spec.number not in folder.done_steps() and folder.item_count(step.spec.number):
             _collate(folder, step, services)  # what there is of a run that ended early
-    summaries = {step.spec.number: folder.summary(step.spec.number) for step in info.plan.steps}
-    record = _record(info, state, sum(summaries.values(), Summary()), now)
-    folder.write_metadata(record, info.plan, summaries, reason)
+    _write_record(info, state, reason, services)
     if state is RunState.COMPLETED:
         open_outputs(info.plan).point_latest(info.pipeline, info.version)
-    services.catalog_of(info).put_run(record)
     services.ledger.set_state(info.run, state, reason)
     services.ledger.forget(info.run)
+
+
+def _write_record(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
+    folder = open_folder(info.folder)
+    summaries = {step.spec.number: folder.summary(step.spec.number) for step in info.plan.steps}
+    record = _record(info, state, sum(summaries.values(), Summary()), time.time())
+    folder.write_metadata(record, info.plan, summaries, reason)
+    services.catalog_of(info).put_run(record)
 
 
 def _record(info: RunInfo, state: RunState, summary: Summary, now: float) -> RunRecord:

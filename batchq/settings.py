@@ -77,6 +77,11 @@ def redis_client_url(broker_url: str) -> str:
     return f"unix{separator}{rest.replace('virtual_host=', 'db=')}"
 
 
+def backend_url(broker_url: str) -> str:
+    """The part of a result backend's URL that follows its class, for the same Redis."""
+    return broker_url.removeprefix("redis+") if "+socket" in broker_url else broker_url
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Reads the settings; raises UsageError that names the setting which is wrong."""
     try:

@@ -61,8 +61,7 @@ def run_on_stack(
 def run_elsewhere(task: Task, settings: Settings, wishes: Wishes) -> int:
     """Queues a run on the broker and follows it, unless it is to be left alone."""
     if wishes.detach:
-        _require_detachable(task.plan, settings)
-    require_broker(settings)
+        _require_detachable(task.plan)
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
     with Interrupts() as interrupts:
         info = task.begin(services)
@@ -107,10 +106,11 @@ def report(ended: Ended, *, as_json: bool) -> None:
         put(line)
 
 
-def require_broker(settings: Settings) -> None:
-    """Fails before anything is written if Redis is away."""
+def has_coordinator(settings: Settings) -> bool:
+    """Whether a coordinator is alive; fails before anything is written if Redis is away."""
     try:
-        build_services(settings, patience_s=COMMAND_PATIENCE_S).ledger.runs()
+        alive = build_services(settings, patience_s=COMMAND_PATIENCE_S).ledger.alive()
+        return any(one["role"] == "coordinator" for one in alive.values())
     except QueueError as error:
         raise QueueError(
             f"{error}\nBATCHQ_BROKER_URL is {_without_password(settings.broker_url)}: start that "
@@ -118,12 +118,7 @@ def require_broker(settings: Settings) -> None:
         ) from error
 
 
-def _require_detachable(plan: Plan, settings: Settings) -> None:
-    if not settings.broker_url:
-        raise UsageError(
-            "--detach needs workers that go on by themselves: set BATCHQ_BROKER_URL, or leave "
-            "--detach out"
-        )
+def _require_detachable(plan: Plan) -> None:
     if simulators := simulators_of(plan):
         raise UsageError(
             f"provider {', '.join(simulators)}: its simulator would end with this command. Start "

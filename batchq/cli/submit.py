@@ -17,11 +17,19 @@ from batchq.cli.manifests import show_plan, slots_of
 from batchq.cli.output import say
 from batchq.cli.request import choice_options, json_option, load_request, manifest_argument
 from batchq.cli.wishes import Task, Wishes
-from batchq.embedded.pools import launch_simulators, launch_workers, pools_of, simulators_of
+from batchq.embedded.pools import (
+    launch_coordinator,
+    launch_simulators,
+    launch_workers,
+    pools_of,
+    simulators_of,
+)
 from batchq.embedded.stack import start_stack
+from batchq.errors import UsageError
 from batchq.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from batchq.manifest import Manifest
     from batchq.ports import RunInfo
     from batchq.services import Services
 
@@ -78,6 +86,8 @@ def submit_command(
     if dry_run:
         show_plan(plan, as_json=as_json)
         return 0
+    if not settings.broker_url:
+        _require_keys(manifest)  # on a broker the calls are made elsewhere, with keys of their own
     for warning in plan.warnings:
         say(f"warning: {warning}")
 
@@ -128,24 +138,39 @@ def resume_command(
     return _run(Task(info.plan, lambda _: info, go, before=info.run), settings, wishes)
 
 
+def _require_keys(manifest: Manifest) -> None:
+    from batchq.errors import ManifestError
+    from batchq.loader import check_environment
+
+    if problems := check_environment(manifest):
+        raise ManifestError(problems)
+
+
 def _settings(*, local: bool) -> Settings:
     settings = load_settings()
     return settings.model_copy(update={"broker_url": ""}) if local else settings
 
 
 def _run(task: Task, settings: Settings, wishes: Wishes) -> int:
-    if wishes.detach or (settings.broker_url and not simulators_of(task.plan)):
-        from batchq.cli.drive import run_elsewhere
-
-        return run_elsewhere(task, settings, wishes)
+    lacks_coordinator = False
     if settings.broker_url:
-        from batchq.cli.drive import require_broker
+        from batchq.cli.drive import has_coordinator, run_elsewhere
 
-        require_broker(settings)
+        lacks_coordinator = not has_coordinator(settings)
+        if wishes.detach or not (lacks_coordinator or simulators_of(task.plan)):
+            return run_elsewhere(task, settings, wishes)
+    elif wishes.detach:
+        raise UsageError(
+            "--detach needs workers that go on by themselves: set BATCHQ_BROKER_URL, or leave "
+            "--detach out"
+        )
     with Interrupts() as interrupts, start_stack(settings, task.before) as stack:
         if not settings.broker_url:
             slots = {"concurrency": wishes.concurrency, "workers": wishes.workers}
             launch_workers(stack, task.plan, pools_of(task.plan, **slots))
+        elif lacks_coordinator:
+            say("no coordinator is alive on this broker: this command is one until the run ends")
+            launch_coordinator(stack, task.plan)
         simulators = launch_simulators(stack, task.plan)
         from batchq.cli.drive import run_on_stack
 

@@ -93,14 +93,23 @@ def launch_workers(stack: Stack, plan: Plan, pools: tuple[Pool, ...]) -> None:
 
     They may run the tasks that the plan names: who submits here trusts the manifest.
     """
+    launch_coordinator(stack, plan)
+    for pool in pools:
+        name = f"batchq.{pool.queue}"
+        stack.launch_worker(pool.queue, name, pool.kind, pool.slots, _task_env(stack, plan))
+
+
+def launch_coordinator(stack: Stack, plan: Plan) -> None:
+    """Starts a coordinator, which may run the plan's collate functions."""
+    stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1, _task_env(stack, plan))
+
+
+def _task_env(stack: Stack, plan: Plan) -> dict[str, Any]:
     path = (plan.base_dir, str(Path.cwd()), os.environ.get("PYTHONPATH", ""))
-    env: dict[str, Any] = {
+    return {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(filter(None, path))),
         "BATCHQ_TASKS": json.dumps([*stack.settings.tasks, *task_modules(plan)]),
     }
-    stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1, env)
-    for pool in pools:
-        stack.launch_worker(pool.queue, f"batchq.{pool.queue}", pool.kind, pool.slots, env)
 
 
 def launch_simulators(stack: Stack, plan: Plan) -> dict[str, Path]:

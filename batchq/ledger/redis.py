@@ -293,6 +293,11 @@ class RedisLedger:
         return tuple(cast("list[str]", self.client.lrange(keys.recent(run), 0, 19)))
 
     @_or_queue_error
+    def rest(self, run: str) -> None:
+        """Lets nobody look at a paused run until it is taken up again."""
+        self.client.zrem(keys.DUE, run)
+
+    @_or_queue_error
     def purge(self, queues: Sequence[str]) -> None:
         """Drops the messages of a broker that nobody else uses."""
         self.client.delete(*queues, "unacked", "unacked_index")

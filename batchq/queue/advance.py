@@ -26,7 +26,7 @@ from batchq.planner import iter_items
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.runner import lost
-from batchq.runs import finish_run, finish_step, open_folder, record_batch
+from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
 
 if TYPE_CHECKING:
     from batchq.queue.app import BatchqApp
@@ -233,5 +233,9 @@ class _Mover:
         """Waits until nothing of a stopped run is in flight, then ends it unless it is paused."""
         for (number, batch), opened in self.ledger.open_batches(self.run).items():
             self._rescue(self.info.plan.step(number), batch, opened)
-        if state is not RunState.PAUSED and not self.ledger.open_batches(self.run):
+        if self.ledger.open_batches(self.run):
+            return
+        if state is RunState.PAUSED:
+            pause_run(self.info, reason, self.services)
+        else:
             finish_run(self.info, state, reason, self.services)

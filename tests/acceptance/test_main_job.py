@@ -182,7 +182,7 @@ def test_a_provider_that_is_down_fails_the_items_and_says_so(problems, simulator
     done = problems.run("submit", "m.yaml")
 
     assert done.returncode == 4, done.stderr
-    assert "step format has no input: all 14 items of step interactions failed" in done.stderr
+    assert "step format has no input: all 14 items of step interactions failed" in done.stdout
     errors = problems.read(f"{HOME}/v0/01_errors.json")
     assert len(errors) == 14
     assert errors[0]["kind"] == "connection"
@@ -196,7 +196,7 @@ def test_a_key_that_is_refused_pauses_the_run_with_one_message(problems, simulat
     done = problems.run("submit", "m.yaml", env={"MODEL_KEY": "wrong-secret-key"})
 
     assert done.returncode == 5, done.stderr
-    assert "401" in done.stderr
+    assert "401" in done.stdout
     assert "wrong-secret-key" not in done.stderr + done.stdout
     grep = subprocess.run(
         ["grep", "-rl", "wrong-secret-key", str(problems.folder)], capture_output=True, check=False

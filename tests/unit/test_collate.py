@@ -7,13 +7,12 @@ from batchq.collate import (
     Fate,
     allowed_failures,
     batch_count,
-    exit_code,
     judge_batch,
     lost_items,
     ready_steps,
     room_for,
 )
-from batchq.outcome import Outcome, State, Summary
+from batchq.outcome import Outcome, State
 from batchq.plan import (
     InputSpec,
     Item,
@@ -121,10 +120,3 @@ def test_the_stricter_of_count_and_share_bounds_the_failures():
 
 def test_batches_cover_all_items():
     assert [batch_count(items, 50) for items in (0, 1, 50, 51)] == [0, 1, 1, 2]
-
-
-def test_exit_codes_tell_how_a_run_stands():
-    assert exit_code(RunState.COMPLETED, Summary(ok=3)) == 0
-    assert exit_code(RunState.COMPLETED, Summary(ok=3, failed=1)) == 3
-    assert exit_code(RunState.FAILED, Summary()) == 4
-    assert exit_code(RunState.PAUSED, Summary()) == 5
