@@ -99,6 +99,9 @@ def _check_provider(key: KeyPath, provider: Mapping[str, Any], report: Report) -
             report((*key, "base_url"), message, "name the key's variable: api_key_env: NAME")
     if "simulator" in provider and kind != "simulator":
         report((*key, "simulator"), "only a provider of `kind: simulator` has this", "")
+    elif provider.get("simulator") and url:
+        message = "changes nothing beside a `base_url`: that server has options of its own"
+        report((*key, "simulator"), message, "keep one of the two")
     rates = _mapping(provider.get("limits")).get("rates")
     for index, rate in enumerate(rates if isinstance(rates, list) else []):
         if isinstance(rate, Mapping) and ("requests" in rate) == ("tokens" in rate):
@@ -231,18 +234,17 @@ def _input_problem(source: str, base_dir: Path) -> tuple[str, str] | None:
         )
     if path.is_dir():
         return f"{source} is a folder", f"{source}/* makes each file in it an item"
-    return None if path.exists() else (f"no such file: {source}", _near_file(path))
+    return None if path.exists() else (f"no such file: {source}", _near_file(base_dir, source))
 
 
-def _near_file(path: Path) -> str:
+def _near_file(base_dir: Path, source: str) -> str:
+    path = Path(source)
     try:
-        files = [entry.name for entry in path.parent.iterdir()]
+        files = [entry.name for entry in (base_dir / path).parent.iterdir()]
     except OSError:
-        return f"there is no folder {path.parent.name} either"
+        return f"there is no folder {path.parent} either"
     close = difflib.get_close_matches(path.name, files, n=1)
-    return (
-        f"did you mean {path.parent.name}/{close[0]}?" if close else "paths start at the manifest"
-    )
+    return f"did you mean {path.with_name(close[0])}?" if close else "paths start at the manifest"
 
 
 def _check_files(key: KeyPath, part: Mapping[str, Any], base_dir: Path, report: Report) -> None:
@@ -257,7 +259,8 @@ def _check_files(key: KeyPath, part: Mapping[str, Any], base_dir: Path, report: 
             if isinstance(schema, str):
                 schema = read_schema(base_dir / schema, schema)
         except PlanError as error:
-            report((*where, "output_schema"), str(error), _near_file(base_dir / str(schema)))
+            hint = "" if (base_dir / str(schema)).exists() else _near_file(base_dir, str(schema))
+            report((*where, "output_schema"), str(error), hint)
             continue
         if isinstance(schema, Mapping):
             for problem in check_schema(schema):
@@ -273,7 +276,7 @@ def _check_prompt(key: KeyPath, value: str, base_dir: Path, report: Report) -> N
         if path.suffix == ".j2":
             names(text, is_jinja=True)
     except PlanError as error:
-        hint = _near_file(path) if not path.exists() else ""
+        hint = "" if path.exists() else _near_file(base_dir, value)
         report(key, str(error), hint)
     except TaskError as error:
         report(key, f"{value}: {error}", "")

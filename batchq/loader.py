@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,17 +89,31 @@ def check_manifest(
         return list(error.problems)
 
 
-def check_environment(manifest: Manifest, env: Mapping[str, str] | None = None) -> list[Problem]:
-    """Lists the key variables that are not set here: a warning until a worker has to call."""
+def problem_at(manifest: Manifest, key: KeyPath, message: str, hint: str = "") -> Problem:
+    """A problem at a key of a manifest that was loaded, with its place in the file."""
+    return _problem(manifest.origin.places, manifest.origin.path, key, message, hint)
+
+
+def check_environment(
+    manifest: Manifest,
+    env: Mapping[str, str] | None = None,
+    *,
+    only: Collection[str] | None = None,
+) -> list[Problem]:
+    """Lists the key variables that are not set here: a warning until a worker has to call.
+
+    `only` names the providers to look at; without it, all of them.
+    """
     have = os.environ if env is None else env
     problems = []
     for name, provider in manifest.providers.items():
         variable = provider.api_key_env
-        if variable and not have.get(variable):
+        is_asked = only is None or name in only
+        if is_asked and variable and not have.get(variable):
             key: KeyPath = ("providers", name, "api_key_env")
             message = f"the variable {variable} is not set"
-            problems.append(_problem(manifest.origin.places, manifest.origin.path, key, message,
-                                     f"export {variable}=... where the workers start"))  # fmt: skip
+            hint = f"export {variable}=... where the workers start"
+            problems.append(problem_at(manifest, key, message, hint))
     return problems
 
 

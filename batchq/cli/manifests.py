@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from batchq.cli.output import count, duration, money, put, put_json, say, table
+from batchq.cli.preflight import simulator_problems
 from batchq.cli.request import (
     choice_options,
     json_option,
@@ -41,8 +42,10 @@ def validate_command(
     """Shows all problems of the manifest FILE at once, with line and column."""
     from batchq.loader import check_environment, check_manifest, load_manifest
 
-    problems = check_manifest(file, dict(params))
-    warnings = [] if problems else check_environment(load_manifest(file, dict(params)))
+    problems, warnings = check_manifest(file, dict(params)), []
+    if not problems:
+        manifest = load_manifest(file, dict(params))
+        problems, warnings = simulator_problems(manifest), check_environment(manifest)
     if as_json:
         put_json({"problems": _plain(problems), "warnings": _plain(warnings)})
     else:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from batchq.cli.preflight import require_sound_simulators
+
 if TYPE_CHECKING:
     from batchq.manifest import Manifest
 
@@ -106,4 +108,6 @@ def load_request(
         steps=steps,
         concurrency=concurrency,
     )
-    return load_manifest(file, dict(params), overrides=overrides)
+    manifest = load_manifest(file, dict(params), overrides=overrides)
+    require_sound_simulators(manifest)
+    return manifest

@@ -15,6 +15,7 @@ import click
 from batchq.cli.interrupts import Interrupts
 from batchq.cli.manifests import show_plan, slots_of
 from batchq.cli.output import say
+from batchq.cli.preflight import require_keys
 from batchq.cli.request import choice_options, json_option, load_request, manifest_argument
 from batchq.cli.wishes import Task, Wishes
 from batchq.embedded.pools import (
@@ -29,7 +30,6 @@ from batchq.errors import UsageError
 from batchq.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from batchq.manifest import Manifest
     from batchq.ports import RunInfo
     from batchq.services import Services
 
@@ -87,7 +87,8 @@ def submit_command(
         show_plan(plan, as_json=as_json)
         return 0
     if not settings.broker_url:
-        _require_keys(manifest)  # on a broker the calls are made elsewhere, with keys of their own
+        # On a broker the calls are made elsewhere, with keys of their own.
+        require_keys(manifest, plan)
     for warning in plan.warnings:
         say(f"warning: {warning}")
 
@@ -136,14 +137,6 @@ def resume_command(
 
     wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
     return _run(Task(info.plan, lambda _: info, go, before=info.run), settings, wishes)
-
-
-def _require_keys(manifest: Manifest) -> None:
-    from batchq.errors import ManifestError
-    from batchq.loader import check_environment
-
-    if problems := check_environment(manifest):
-        raise ManifestError(problems)
 
 
 def _settings(*, local: bool) -> Settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+# `serve` is in .server: who only checks options need not load what answers them.
 from batchq.simulator.options import SimulatorOptions, read_options
-from batchq.simulator.server import serve
 
-__all__ = ["SimulatorOptions", "read_options", "serve"]
+__all__ = ["SimulatorOptions", "read_options"]

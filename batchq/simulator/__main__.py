@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from batchq.errors import UsageError
-from batchq.simulator import SimulatorOptions, read_options, serve
+from batchq.simulator import SimulatorOptions, read_options
+from batchq.simulator.server import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
