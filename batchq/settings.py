@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,6 +18,7 @@ from pydantic_settings import (
 from batchq.errors import UsageError
 
 SETTINGS_FILE = "batchq.toml"
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
 class Settings(BaseSettings):
@@ -47,6 +50,16 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("warning", description="debug, info, warning or error")
 
+    @field_validator("broker_url")
+    @classmethod
+    def _is_redis_url(cls, url: str) -> str:
+        if url and (problem := _problem_of(url)):  # the URL may hold a password: never repeat it
+            raise ValueError(
+                f"{problem}; expected a URL such as redis://127.0.0.1:6379/0, "
+                "rediss://:PASSWORD@HOST:6379/0 or redis+socket:///path/of/redis.sock"
+            )
+        return url
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -63,6 +76,24 @@ class Settings(BaseSettings):
     def effective_catalog_url(self) -> str:
         """The catalog's URL with its default filled in, absolute."""
         return self.catalog_url or f"sqlite:///{self.home.absolute() / 'catalog.sqlite'}"
+
+
+def _problem_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # it is parsed here, and only now
+    except ValueError as error:
+        return (
+            "its port is no number up to 65535"
+            if "port" in str(error).lower()
+            else "this is no URL"
+        )
+    if parts.scheme not in BROKER_SCHEMES:
+        return f"it starts with none of {', '.join(f'{name}://' for name in BROKER_SCHEMES)}"
+    if parts.scheme == "redis+socket":
+        return "" if parts.path else "it names no socket"
+    database = parts.path.strip("/")
+    return "" if not database or database.isdecimal() else "its database is no number"
 
 
 def redis_client_url(broker_url: str) -> str:
@@ -87,10 +118,17 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [
-            f"setting {'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors()
-        ]
-        message = "\n".join(lines)
+        message = "\n".join(map(_explained, error.errors()))
         raise UsageError(f"{message}\nSee config/batchq.toml for every setting.") from error
     except ValueError as error:  # a broken TOML file, or a list in a variable that is no JSON
         raise UsageError(f"settings: {error}") from error
+
+
+def _explained(part: Any) -> str:
+    name = ".".join(map(str, part["loc"]))
+    if part["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        return f"setting {name}: there is no such setting" + (
+            f" (did you mean {close[0]}?)" if close else ""
+        )
+    return f"setting {name} (BATCHQ_{name.upper()}): {part['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchq.errors import UsageError
+from batchq.settings import Settings, backend_url, load_settings, redis_client_url
+
+GOOD = (
+    "",
+    "redis://",
+    "redis://localhost:6379/0",
+    "redis://:p%40ss@host:6380/3?socket_timeout=5",
+    "rediss://user:secret@host/1",
+    "redis+socket:///run/redis.sock",
+    "redis+socket://:secret@/run/redis.sock?virtual_host=2",
+)
+BAD = {
+    "nonsense": "it starts with none of redis://, rediss://, redis+socket://",
+    "http://:s3cret@localhost:6379": "it starts with none of",
+    "redis://:s3cret@localhost:port/0": "its port is no number up to 65535",
+    "redis://:s3cret@localhost:70000/0": "its port is no number up to 65535",
+    "redis://:s3cret@[::1/0": "this is no URL",
+    "redis://:s3cret@localhost/first": "its database is no number",
+    "redis+socket://": "it names no socket",
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_a_url_that_celery_and_redis_read_is_taken_as_it_is(url: str) -> None:
+    assert Settings(broker_url=url).broker_url == url
+
+
+@pytest.mark.parametrize(("url", "problem"), BAD.items())
+def test_a_broker_url_that_makes_no_sense_is_explained_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str, problem: str
+) -> None:
+    monkeypatch.setenv("BATCHQ_BROKER_URL", url)
+
+    with pytest.raises(UsageError) as caught:
+        load_settings()
+
+    message = str(caught.value)
+    assert message.startswith(f"setting broker_url (BATCHQ_BROKER_URL): {problem}")
+    assert "redis://127.0.0.1:6379/0" in message
+    assert "s3cret" not in message
+
+
+def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHQ_LEASE_TTL_S", "soon")
+    monkeypatch.setenv("BATCHQ_VISIBILITY_TIMEOUT_S", "-1")
+
+    with pytest.raises(UsageError) as caught:
+        load_settings()
+
+    assert "BATCHQ_LEASE_TTL_S" in str(caught.value)
+    assert "BATCHQ_VISIBILITY_TIMEOUT_S" in str(caught.value)
+
+
+def test_an_unknown_key_of_the_settings_file_is_refused() -> None:
+    Path("batchq.toml").write_text('brokerurl = "redis://localhost"\n')
+
+    with pytest.raises(UsageError, match=r"setting brokerurl: .* \(did you mean broker_url\?\)"):
+        load_settings()
+
+
+def test_a_variable_wins_over_the_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("batchq.toml").write_text('log_level = "info"\nhome = "there"\n')
+    monkeypatch.setenv("BATCHQ_LOG_LEVEL", "debug")
+
+    settings = load_settings()
+
+    assert settings.log_level == "debug"
+    assert settings.home == Path("there")
+
+
+def test_a_socket_is_named_in_three_ways() -> None:
+    url = "redis+socket://:x@/run/r.sock?virtual_host=2"
+
+    assert redis_client_url(url) == "unix://:x@/run/r.sock?db=2"
+    assert backend_url(url) == "socket://:x@/run/r.sock?virtual_host=2"
+    assert redis_client_url("redis://h") == "redis://h"
