@@ -221,13 +221,29 @@ class Plan:
         return self.steps[number - 1]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The items of one chord; `number` counts from 0 within its step."""
+RedoKind = Literal["none", "some", "all"]
 
-    step: int
-    number: int
-    items: tuple[Item, ...]
+
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """What a rerun does in a step: nothing, the items chosen in the step `root`, or all of them."""
+
+    kind: RedoKind
+    root: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """How a version builds on the one before it.
+
+    `chosen` holds the indexes of the redone items for each step with an input of its own; `redo`
+    has an entry for every step. Everything else is taken from `folder`, the version `base`.
+    """
+
+    base: str
+    folder: str
+    chosen: Mapping[int, tuple[int, ...]]
+    redo: Mapping[int, Redo]
 
 
 _adapters: dict[type[Any], Any] = {}

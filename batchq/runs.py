@@ -6,7 +6,7 @@ import difflib
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -51,13 +51,30 @@ def create_run(plan: Plan, lock_text: str, services: Services, *, now: float) ->
     Raises PlanError if the input changed under the plan, StoreError if the folder cannot be
     written; then nothing of the version is left.
     """
-    folder = open_outputs(plan).create_version(plan.pipeline)
-    try:
-        folder.write_plan(plan)
+
+    def fill(folder: RunFolder) -> None:
         folder.write_lock(lock_text)
         for step in plan.steps:
             if step.input.source:
                 folder.freeze_items(step.spec.number, iter_items(plan, step.spec.number))
+
+    return create_version(plan, fill, services, now=now)
+
+
+def create_version(
+    plan: Plan,
+    fill: Callable[[RunFolder], None],
+    services: Services,
+    *,
+    now: float,
+    mode: str = "initial",
+    base_version: str = "",
+) -> RunInfo:
+    """Makes a version's folder, lets `fill` write what is special about it, and indexes it."""
+    folder = open_outputs(plan).create_version(plan.pipeline)
+    try:
+        fill(folder)
+        folder.write_plan(plan)
         info = RunInfo(
             run=uuid.uuid4().hex[:12],
             pipeline=plan.pipeline,
@@ -65,6 +82,8 @@ def create_run(plan: Plan, lock_text: str, services: Services, *, now: float) ->
             folder=folder.url,
             plan=plan,
             created_at=now,
+            mode=mode,
+            base_version=base_version,
         )
         record = _record(info, RunState.PENDING, Summary(), now)
         folder.write_metadata(record, plan, {})
@@ -98,10 +117,10 @@ def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
         from batchq.stages import find_function  # and with it all that workers need
 
         function = find_function(step.output.collate, services.tools.tasks)
-        outputs = [one.output for one in folder.outcomes(number) if one.is_ok]
+        outputs = [one.output for one in folder.merged(number) if one.is_ok]
         folder.write_collated(number, step.output, function(outputs))
     elif step.input.whole:  # its one output is the file, not an array of one
-        outputs = [one.output for one in folder.outcomes(number) if one.is_ok]
+        outputs = [one.output for one in folder.merged(number) if one.is_ok]
         folder.write_collated(number, step.output, outputs[0] if outputs else [])
     else:
         folder.collate(number, step.output)

@@ -50,7 +50,8 @@ _WISHES = (
 )
 
 
-def _wish_options(function: F) -> F:
+def wish_options(function: F) -> F:
+    """Adds the options that say how a run is started and followed."""
     for option in reversed(_WISHES):
         function = option(function)
     return function
@@ -59,7 +60,7 @@ def _wish_options(function: F) -> F:
 @click.command("submit")
 @manifest_argument
 @choice_options
-@_wish_options
+@wish_options
 @click.option("--dry-run", is_flag=True, help="Show the plan and queue nothing.")
 def submit_command(
     file: Path,
@@ -80,7 +81,7 @@ def submit_command(
     """
     from batchq.planner import make_plan
 
-    settings = _settings(local=local)
+    settings = settings_for(local=local)
     manifest = load_request(file, concurrency=concurrency, **choices)
     plan = make_plan(manifest, slots=slots_of(concurrency, workers))
     if dry_run:
@@ -104,13 +105,13 @@ def submit_command(
         start(info, services)
 
     wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
-    return _run(Task(plan, begin, go), settings, wishes)
+    return run_task(Task(plan, begin, go), settings, wishes)
 
 
 @click.command("resume")
 @click.argument("run")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
-@_wish_options
+@wish_options
 def resume_command(
     run: str,
     concurrency: int | None,
@@ -124,7 +125,7 @@ def resume_command(
     """Goes on with RUN where it stopped: same version, the items that have not run."""
     from batchq.cli.lookup import find_resumable
 
-    settings = _settings(local=local)
+    settings = settings_for(local=local)
     info = find_resumable(run, settings)
     if info is None:
         say(f"{run} is complete: nothing to do")
@@ -136,15 +137,17 @@ def resume_command(
         resume(info, services, is_private=not settings.broker_url)
 
     wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
-    return _run(Task(info.plan, lambda _: info, go, before=info.run), settings, wishes)
+    return run_task(Task(info.plan, lambda _: info, go, before=info.run), settings, wishes)
 
 
-def _settings(*, local: bool) -> Settings:
+def settings_for(*, local: bool) -> Settings:
+    """The settings; with `local` those of the embedded stack, broker or not."""
     settings = load_settings()
     return settings.model_copy(update={"broker_url": ""}) if local else settings
 
 
-def _run(task: Task, settings: Settings, wishes: Wishes) -> int:
+def run_task(task: Task, settings: Settings, wishes: Wishes) -> int:
+    """Begins a run, or takes it up again, and follows it; returns the exit code."""
     lacks_coordinator = False
     if settings.broker_url:
         from batchq.cli.drive import has_coordinator, run_elsewhere

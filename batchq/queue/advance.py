@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from batchq.collate import (
@@ -20,7 +21,7 @@ from batchq.collate import (
     room_for,
 )
 from batchq.errors import BatchqError, PlanError, QueueError, StoreError
-from batchq.outcome import Outcome
+from batchq.outcome import Json, Outcome
 from batchq.plan import Item, StepPlan
 from batchq.planner import iter_items
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
@@ -61,6 +62,12 @@ def advance(run: str, app: BatchqApp, collate: tuple[int, int] | None = None) ->
     except BatchqError as error:
         log.warning("the run has failed: %s", error, extra={"run": run})
         ledger.set_state(run, RunState.FAILED, str(error))
+
+
+def _noting(rows: Iterable[tuple[int, Json]], places: list[int]) -> Iterator[Json]:
+    for place, value in rows:
+        places.append(place)
+        yield value
 
 
 class _Mover:
@@ -149,12 +156,7 @@ class _Mover:
         number = step.spec.number
         total = self.folder.item_count(number)
         if total is None:
-            previous = None
-            if step.needs:
-                before = next(s for s in self.info.plan.steps if s.spec.name == step.needs[-1])
-                self._check_input(step, before)
-                previous = self.folder.read_collated(before.spec.number)
-            total = self.folder.freeze_items(number, iter_items(self.info.plan, number, previous))
+            total = self.folder.freeze_items(number, self._chained_items(step))
         self.ledger.start_step(
             self.run,
             number,
@@ -165,11 +167,34 @@ class _Mover:
         )
         return self.ledger.counters(self.run, number)
 
+    def _chained_items(self, step: StepPlan) -> Iterator[Item]:
+        """The items that a step makes of the output before it; each keeps the index it had.
+
+        So an item is known by its index in all steps, also when others failed on the way, and a
+        rerun can tell which items of a later step are those to be redone.
+        """
+        before = next(one for one in self.info.plan.steps if one.spec.name == step.needs[-1])
+        rerun = self.folder.rerun()
+        redo = rerun.redo[step.spec.number] if rerun else None
+        if redo and redo.kind == "none":
+            return
+        chosen = set(rerun.chosen[redo.root]) if rerun and redo and redo.kind == "some" else None
+        self._check_input(step, before)
+        places: list[int] = []
+        values = _noting(self.folder.collated_rows(before.spec.number), places)
+        for item in iter_items(self.info.plan, step.spec.number, values):
+            if step.input.whole:
+                yield item
+                continue
+            index = places[item.index]
+            if chosen is None or index in chosen:
+                yield Item(item.id if step.input.id_field else str(index), index, item.data)
+
     def _check_input(self, step: StepPlan, before: StepPlan) -> None:
-        summary = self.folder.summary(before.spec.number)
-        if not summary.ok and not step.input.source:
+        if not any(one.is_ok for one in self.folder.merged(before.spec.number)):
+            failed = self.folder.summary(before.spec.number).failed
             raise PlanError(
-                f"step {step.spec.name} has no input: all {summary.failed} items of step "
+                f"step {step.spec.name} has no input: all {failed} items of step "
                 f"{before.spec.name} failed"
             )
 

@@ -1,9 +1,10 @@
-"""What lasts: run folders and the catalog."""
+"""What lasts: run folders, the catalog and the cache of answers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchq.store.cache import MemoryCache, open_cache
 from batchq.store.folder import CollateResult, RunFolder
 from batchq.store.metadata import Metadata
 from batchq.store.names import safe_name
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CollateResult",
+    "MemoryCache",
     "Metadata",
     "Outputs",
     "RunFolder",
     "SqlCatalog",
+    "open_cache",
     "open_catalog",
     "safe_name",
 ]

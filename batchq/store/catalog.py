@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine, delete, select
 
 from batchq.outcome import Outcome, Summary, Usage
 from batchq.ports import BatchRecord, RunRecord, RunState, iso
-from batchq.store.database import explained, open_engine
+from batchq.store.database import explained, open_engine, upsert
 from batchq.store.tables import batches, items, runs
 
 Clock = Callable[[], float]
@@ -44,7 +43,7 @@ class SqlCatalog:
     def put_run(self, record: RunRecord) -> None:
         """Adds or replaces a run."""
         with explained(self._engine), self._writer.begin() as connection:
-            _upsert(connection, runs, [_run_row(record)], ("run",))
+            upsert(connection, runs, [_run_row(record)], ("run",))
 
     def put_batch(self, record: BatchRecord, outcomes: Sequence[Outcome]) -> None:
         """Adds or replaces a collated batch and its items, in one transaction."""
@@ -57,10 +56,10 @@ class SqlCatalog:
         )
         rows = [_item_row(record, outcome) for outcome in outcomes]
         with explained(self._engine), self._writer.begin() as connection:
-            _upsert(connection, batches, [row], ("run", "step", "number"), kept=("created_at",))
+            upsert(connection, batches, [row], ("run", "step", "number"), kept=("created_at",))
             connection.execute(delete(items).where(of_batch))
             if rows:
-                _upsert(connection, items, rows, ("run", "step", "item_index"))
+                upsert(connection, items, rows, ("run", "step", "item_index"))
 
     def runs(self, pipeline: str | None = None) -> list[RunRecord]:
         """All runs, or those of one pipeline, oldest first."""
@@ -82,23 +81,6 @@ class SqlCatalog:
         query = query.order_by(items.c.step, items.c.item_index).limit(limit)
         with explained(self._engine), self._engine.connect() as connection:
             return [_item_of(row) for row in connection.execute(query).mappings()]
-
-
-def _upsert(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    key: tuple[str, ...],
-    kept: tuple[str, ...] = (),
-) -> None:
-    """Inserts rows, or replaces those with the same key, but for the columns `kept`."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    statement: Any = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
-    replaced = [name for name in rows[0] if name not in key and name not in kept]
-    changes = {name: statement.excluded[name] for name in replaced}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=list(key), set_=changes), list(rows)
-    )
 
 
 def _summary_row(summary: Summary) -> dict[str, Any]:

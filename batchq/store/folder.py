@@ -6,6 +6,7 @@
       01_items.jsonl, 01_offsets.bin    the items of step 1, frozen, and where each begins
       01_batches/000000.jsonl           a collated batch, an outcome a line: never written twice
       01_parked/000000.jsonl            what there is of a batch that a pause cut off
+      rerun.json                        which version this one builds on, and what it redoes
       01_done.json, log.jsonl, tmp/
 
 A batch's record and the metadata are on the disk when a call returns (fsync), since nothing else
@@ -14,6 +15,7 @@ could bring them back. Item files and prompts are not: the record holds the outp
 
 from __future__ import annotations
 
+import heapq
 import json
 import re
 import time
@@ -27,7 +29,7 @@ from pydantic import ValidationError
 
 from batchq.errors import StoreError
 from batchq.outcome import Json, Outcome, SentPrompt, Summary
-from batchq.plan import Item, OutputSpec, Plan, decode, encode
+from batchq.plan import Item, OutputSpec, Plan, Rerun, decode, encode
 from batchq.ports import RunRecord
 from batchq.store import frozen
 from batchq.store.files import Files, open_files
@@ -38,6 +40,7 @@ from batchq.store.rows import Rows, shape, to_json, write_document, write_rows
 T = TypeVar("T")
 
 _BATCH_FILE = re.compile(r"(\d{6,})\.jsonl")
+_RERUN_FILE = "state/rerun.json"
 _DONE_FILE = re.compile(r"(\d{2,})_done\.json")
 
 
@@ -56,6 +59,7 @@ class RunFolder:
     def __init__(self, files: Files) -> None:
         self.files = files
         self._plan: Plan | None = None
+        self._rerun: Rerun | None = None
 
     @classmethod
     def open(cls, url: str) -> RunFolder:
@@ -92,6 +96,10 @@ class RunFolder:
     def write_lock(self, text: str) -> None:
         """Writes the manifest as it was resolved."""
         self.files.write("manifest.lock.yaml", text.encode(), durable=True)
+
+    def read_lock(self) -> str:
+        """The resolved manifest of the run, as YAML."""
+        return self.files.read("manifest.lock.yaml").decode()
 
     def write_metadata(
         self, record: RunRecord, plan: Plan, summaries: Mapping[int, Summary], reason: str = ""
@@ -168,13 +176,52 @@ class RunFolder:
             path = _batch_path if number in collated else _parked_path
             yield from self._read_outcomes(path(step, number))
 
+    def merged(self, step: int) -> Iterator[Outcome]:
+        """All outcomes of a step in input order; a rerun's stand in for those they replace."""
+        rerun = self.rerun()
+        own = self.outcomes(step)
+        if rerun is None or rerun.redo[step].kind == "all":
+            return own
+        is_redone = rerun.redo[step].kind == "some"
+        chosen = set(rerun.chosen[rerun.redo[step].root]) if is_redone else set()
+        before = (one for one in self._base(rerun).merged(step) if one.index not in chosen)
+        return heapq.merge(before, own, key=lambda one: one.index)
+
+    def all_items(self, step: int) -> Iterator[Item]:
+        """The items of a step with an input of its own, as its first version froze them."""
+        rerun = self.rerun()
+        if rerun is not None:
+            return self._base(rerun).all_items(step)
+        return frozen.read_all(self.files, step)
+
+    def write_rerun(self, rerun: Rerun) -> None:
+        """Says which version this one builds on, and what it does again."""
+        self.files.write(_RERUN_FILE, encode(rerun), durable=True)
+
+    def rerun(self) -> Rerun | None:
+        """Which version this one builds on; None for one that stands alone."""
+        if self._rerun is None and self.files.exists(_RERUN_FILE):
+            self._rerun = self._decode(
+                Rerun, _RERUN_FILE, "restore it, or rerun the version before"
+            )
+        return self._rerun
+
+    def _base(self, rerun: Rerun) -> RunFolder:
+        base = RunFolder.open(rerun.folder)
+        if not base.files.exists("plan.json"):
+            raise StoreError(
+                f"{self.url} builds on {rerun.base} in {rerun.folder}, which is not there: "
+                "restore it"
+            )
+        return base
+
     def summary(self, step: int) -> Summary:
         """Counts the outcomes of a step that are in the folder."""
         return sum(map(Summary.of, self.outcomes(step)), Summary())
 
     def collate(self, step: int, output: OutputSpec) -> CollateResult:
         """Merges a step's outputs into its collated file, in input order, one at a time."""
-        rows = Rows(lambda: self.outcomes(step), output)
+        rows = Rows(lambda: self.merged(step), output)
         with self.files.writer(_collated_path(step, output), durable=True) as file:
             write_rows(file, _suffix(output), rows)
         return CollateResult(rows.written, rows.dropped, rows.errors)
@@ -186,27 +233,34 @@ class RunFolder:
             write(file, _suffix(output), content)
 
     def read_collated(self, step: int) -> Iterator[Json]:
-        """Reads a step's collated output back, row by row; a document is one row.
+        """Reads a step's collated output back, row by row; a document is one row."""
+        return (row for _, row in self.collated_rows(step))
 
+    def collated_rows(self, step: int) -> Iterator[tuple[int, Json]]:
+        """The rows of a collated output, each with the index that the next step's item gets.
+
+        That is the index of the item it came from; where one call made them all, their position.
         What a collate function gave is read from its file, which CSV would turn into text: a step
         whose output feeds another one wants `.json`, `.jsonl` or `.yaml` there.
         """
-        output = self.read_plan().step(step).output
-        if not output.collate:
-            yield from Rows(lambda: self.outcomes(step), output)
-            return
-        content = self._load(_collated_path(step, output), _suffix(output))
-        yield from content if isinstance(content, list) else [content]
+        plan = self.read_plan().step(step)
+        if plan.output.collate:
+            content = self._load(_collated_path(step, plan.output), _suffix(plan.output))
+        elif plan.input.whole:
+            content = next((one.output for one in self.merged(step) if one.is_ok), [])
+        else:
+            return Rows(lambda: self.merged(step), plan.output).indexed()
+        return enumerate(content if isinstance(content, list) else [content])
 
     def write_errors(self, step: int) -> int:
         """Writes the step's errors file if an item failed, else removes it; returns how many."""
         path = f"{step:02d}_errors.json"
-        total = self.summary(step).failed
+        total = sum(not one.is_ok for one in self.merged(step))
         if not total:
             self.files.remove(path)
             return 0
         with self.files.writer(path, durable=True) as file:
-            failed = (one for one in self.outcomes(step) if not one.is_ok)
+            failed = (one for one in self.merged(step) if not one.is_ok)
             write_rows(file, ".json", (_error_row(step, one) for one in failed))
         return total
 

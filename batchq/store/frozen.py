@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from batchq.errors import PlanError, StoreError
 from batchq.plan import Item
@@ -74,6 +74,17 @@ def read_batch(files: Files, step: int, number: int, size: int) -> Sequence[Item
     if len(items) != last - first:
         raise _broken(files, step, f"{len(items)} items where {last - first} should be")
     return items
+
+
+def read_all(files: Files, step: int) -> Iterator[Item]:
+    """Reads all items of a step, one by one."""
+    with files.reader(_items_path(step)) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                yield Item(row["id"], row["index"], row["data"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise _broken(files, step, f"line {number}: {error}") from error
 
 
 def _broken(files: Files, step: int, reason: str) -> StoreError:

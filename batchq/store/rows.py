@@ -61,6 +61,10 @@ class Rows:
         self._read = read
 
     def __iter__(self) -> Iterator[Json]:
+        return (row for _, row in self.indexed())
+
+    def indexed(self) -> Iterator[tuple[int, Json]]:
+        """The rows, each with the index of its item."""
         self.dropped = self.errors = self.written = 0
         kept = self._last_places() if self.output.dedup_keep == "last" else {}
         for outcome in self._read():
@@ -72,7 +76,7 @@ class Rows:
                 self.dropped += 1
                 continue
             self.written += 1
-            yield shape(outcome, self.output)
+            yield outcome.index, shape(outcome, self.output)
 
     def _last_places(self) -> dict[bytes, int]:
         places: dict[bytes, int] = {}

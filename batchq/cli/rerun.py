@@ -1,0 +1,159 @@
+"""`batchq rerun`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchq.cli.output import count, put, put_json, say
+from batchq.cli.request import params_option
+from batchq.cli.submit import run_task, settings_for, wish_options
+from batchq.cli.wishes import Task, Wishes
+from batchq.errors import UsageError
+
+if TYPE_CHECKING:
+    from batchq.plan import Plan
+    from batchq.ports import RunInfo
+    from batchq.rerun import Chosen
+    from batchq.services import Services
+
+
+@click.command("rerun")
+@click.argument("pipeline")
+@click.argument("items", nargs=-1)
+@click.option("--failed", is_flag=True, help="The items that failed.")
+@click.option("--where", metavar="EXPR", help="Items whose output is so: 'confidence < 0.5'.")
+@click.option("--from", "base", metavar="vN", help="Build on this version, not on the latest.")
+@click.option("--note", metavar="T", default="", help="A note that is kept with the version.")
+@click.option("--status", metavar="S", help="Status of the version: draft, beta, final, ...")
+@click.option(
+    "--manifest",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Run by this manifest, such as one with a changed prompt.",
+)
+@params_option
+@click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
+@click.option("--dry-run", is_flag=True, help="Say what would be redone and do nothing.")
+@wish_options
+def rerun_command(
+    pipeline: str,
+    items: tuple[str, ...],
+    failed: bool,  # noqa: FBT001 (click passes by name, here and below)
+    where: str | None,
+    base: str | None,
+    note: str,
+    status: str | None,
+    file: Path | None,
+    params: tuple[tuple[str, str], ...],
+    concurrency: int | None,
+    dry_run: bool,  # noqa: FBT001
+    workers: int | None,
+    detach: bool,  # noqa: FBT001
+    wait: bool,  # noqa: FBT001
+    timeout: float | None,
+    local: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> int:
+    """Redoes ITEMS of PIPELINE as a new version.
+
+    What comes of an item in later steps is redone with it. Collated files hold the version before
+    with the redone items in place of the old ones. Runs by the manifest that is locked in that
+    version, so no file has to be as it was.
+    """
+    from batchq.rerun import create_rerun, in_words
+    from batchq.services import COMMAND_PATIENCE_S, build_services
+
+    settings = settings_for(local=local)
+    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    before = _base(pipeline, base, services)
+    plan, lock = _plan_of(file, params, concurrency) if file else (before.plan, None)
+    chosen = _choose(before, items, failed=failed, where=where)
+    total = sum(map(len, chosen.values()))
+    if dry_run:
+        return _preview(before, chosen, as_json=as_json)
+    if not total:
+        put(f"{before.pipeline}@{before.version}: nothing to redo")
+        return 0
+    name = f"{before.pipeline}@{before.version}"
+    say(f"redoing {count(total, 'item')} of {name}: {in_words(chosen)}")
+
+    def begin(services: Services) -> RunInfo:
+        return create_rerun(
+            before,
+            chosen,
+            services,
+            now=time.time(),
+            plan=plan,
+            lock_text=lock,
+            status=status,
+            note=note,
+        )
+
+    def go(info: RunInfo, services: Services) -> None:
+        from batchq.queue.control import start
+
+        start(info, services)
+
+    wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
+    return run_task(Task(plan, begin, go), settings, wishes)
+
+
+def _base(pipeline: str, version: str | None, services: Services) -> RunInfo:
+    """The version to build on: the one that is named, else the newest that is complete."""
+    from batchq.runs import find_run, load_run
+
+    name = f"{pipeline.partition('@')[0]}@{version}" if version else pipeline
+    if "@" not in name:
+        name = f"{name}@latest"
+    return load_run(find_run(name, services))
+
+
+def _plan_of(
+    file: Path, params: tuple[tuple[str, str], ...], concurrency: int | None
+) -> tuple[Plan, str]:
+    from batchq.cli.request import load_request
+    from batchq.lock import manifest_lock
+    from batchq.planner import make_plan
+
+    manifest = load_request(file, params=params, concurrency=concurrency)
+    plan = make_plan(manifest)
+    return plan, manifest_lock(manifest, plan)
+
+
+def _choose(base: RunInfo, ids: tuple[str, ...], *, failed: bool, where: str | None) -> Chosen:
+    from batchq.rerun import choose_failed, choose_ids, choose_where
+
+    ways = [bool(ids), failed, where is not None]
+    if sum(ways) != 1:
+        raise UsageError("name the items, or use one of --failed and --where")
+    if ids:
+        return choose_ids(base, ids)
+    return choose_failed(base) if where is None else choose_where(base, where)
+
+
+def _preview(base: RunInfo, chosen: Chosen, *, as_json: bool) -> int:
+    from batchq.lineage import redo_steps
+    from batchq.rerun import in_words
+
+    indexes = {root: [item.index for item in items] for root, items in chosen.items()}
+    steps = {
+        step.spec.name: redo_steps(base.plan, indexes)[step.spec.number].kind
+        for step in base.plan.steps
+    }
+    if as_json:
+        ids = [item.id for items in chosen.values() for item in items]
+        put_json({"base": f"{base.pipeline}@{base.version}", "items": ids, "steps": steps})
+        return 0
+    words = {
+        "none": "taken over",
+        "some": "these items",
+        "all": "all of it, since its input changes",
+    }
+    put(f"would redo {in_words(chosen) or 'nothing'} of {base.pipeline}@{base.version}")
+    for name, kind in steps.items():
+        put(f"  {name}: {words[kind]}")
+    return 0

@@ -1,0 +1,164 @@
+"""Makes a rerun: a new version in which chosen items are done again, the rest taken over."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from batchq.conditions import compile_condition, evaluate
+from batchq.errors import PlanError, RunNotFound, TaskError, UsageError
+from batchq.lineage import redo_steps
+from batchq.plan import Item, Plan, Rerun
+from batchq.ports import RunInfo
+from batchq.runs import create_version, open_folder
+from batchq.services import Services
+from batchq.store import RunFolder
+
+Chosen = dict[int, list[Item]]
+"""The items to be redone, by the number of the step with an input of its own that they are of."""
+
+
+def roots_of(plan: Plan) -> list[int]:
+    """The numbers of the steps that have an input of their own."""
+    return [step.spec.number for step in plan.steps if step.input.source]
+
+
+def choose_ids(base: RunInfo, ids: Collection[str]) -> Chosen:
+    """Finds items by their ids; raises RunNotFound with the nearest ids for one that is unknown."""
+    folder = open_folder(base.folder)
+    wanted = set(ids)
+    chosen: Chosen = {}
+    seen: list[str] = []
+    for root in roots_of(base.plan):
+        items = [item for item in _noting(folder.all_items(root), seen) if item.id in wanted]
+        if items:
+            chosen[root] = items
+    unknown = sorted(wanted - {item.id for items in chosen.values() for item in items})
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], seen, n=3, cutoff=0.5)
+        hint = f"nearest: {', '.join(near)}" if near else f"ids are such as {', '.join(seen[:5])}"
+        name = f"{base.pipeline}@{base.version}"
+        raise RunNotFound(f"{name} has no item `{unknown[0]}`; {hint}")
+    return chosen
+
+
+def choose_failed(base: RunInfo) -> Chosen:
+    """Finds the items that failed in any step."""
+    folder = open_folder(base.folder)
+    failed = {
+        step.spec.number: {one.index for one in folder.merged(step.spec.number) if not one.is_ok}
+        for step in base.plan.steps
+    }
+    return _by_index(base, folder, failed)
+
+
+def choose_where(base: RunInfo, condition: str) -> Chosen:
+    """Finds the items for whose last output a condition holds, such as `confidence < 0.5`.
+
+    The condition is of the small language of `when:`; it is asked of the last step in which items
+    still are what they were in the input. Raises UsageError for a condition that cannot be asked.
+    """
+    try:
+        compile_condition(condition)
+    except ValueError as error:
+        raise UsageError(f"--where {condition}: {error}") from error
+    folder = open_folder(base.folder)
+    every = {root: [0] for root in roots_of(base.plan)}
+    kinds = redo_steps(base.plan, every)
+    steps = [number for number, redo in kinds.items() if redo.kind == "some"]
+    if not steps:
+        raise UsageError("--where needs a step with one output an item")
+    try:
+        found = {
+            index for index, row in folder.collated_rows(steps[-1]) if evaluate(condition, row)
+        }
+    except TaskError as error:
+        raise UsageError(f"--where {condition}: {error}") from error
+    return _by_index(base, folder, {steps[-1]: found})
+
+
+def _by_index(base: RunInfo, folder: RunFolder, found: dict[int, set[int]]) -> Chosen:
+    every = {root: [0] for root in roots_of(base.plan)}
+    kinds = redo_steps(base.plan, every)
+    indexes: dict[int, set[int]] = {}
+    for number, places in found.items():
+        redo = kinds[number]
+        if not places:
+            continue
+        if redo.kind == "all" and redo.root != number:
+            raise UsageError(
+                f"step {base.plan.step(number).spec.name} saw the output of all items at once: "
+                "name the items that are to be redone before it"
+            )
+        indexes.setdefault(redo.root, set()).update(places)
+    return {
+        root: [item for item in folder.all_items(root) if item.index in places]
+        for root, places in indexes.items()
+    }
+
+
+def create_rerun(
+    base: RunInfo,
+    chosen: Chosen,
+    services: Services,
+    *,
+    now: float,
+    plan: Plan | None = None,
+    lock_text: str | None = None,
+    status: str | None = None,
+    note: str = "",
+) -> RunInfo:
+    """Makes the next version: `chosen` is redone, the rest is that of `base`.
+
+    It runs by the plan that is frozen in `base`, or by another one of the same steps (a changed
+    prompt). Raises UsageError if nothing is chosen, PlanError if the steps differ.
+    """
+    if not any(chosen.values()):
+        raise UsageError(f"{base.pipeline}@{base.version}: no item is to be redone")
+    plan = _fitting(base.plan, plan or base.plan)
+    plan = replace(plan, status=status or plan.status, notes=note)
+    indexes = {root: tuple(item.index for item in items) for root, items in chosen.items()}
+    rerun = Rerun(base.version, base.folder, indexes, redo_steps(plan, indexes))
+
+    def fill(folder: RunFolder) -> None:
+        folder.write_rerun(rerun)
+        folder.write_lock(lock_text or open_folder(base.folder).read_lock())
+        for root in roots_of(plan):
+            folder.freeze_items(root, iter(chosen.get(root, ())))
+
+    return create_version(
+        _counted(plan, chosen), fill, services, now=now, mode="rerun", base_version=base.version
+    )
+
+
+def _fitting(before: Plan, plan: Plan) -> Plan:
+    was, now = ([step.spec.name for step in one.steps] for one in (before, plan))
+    if was != now:
+        raise PlanError(
+            f"the steps are {', '.join(now)}, those of the version before are {', '.join(was)}: "
+            "a rerun needs the same steps; submit the manifest as a new version instead"
+        )
+    return replace(plan, pipeline=before.pipeline)
+
+
+def _counted(plan: Plan, chosen: Chosen) -> Plan:
+    total = sum(map(len, chosen.values()))
+    steps = tuple(
+        replace(step, items=total if not number else step.items)
+        for number, step in enumerate(plan.steps)
+    )
+    return replace(plan, steps=steps)
+
+
+def _noting(items: Iterator[Item], seen: list[str]) -> Iterator[Item]:
+    for item in items:
+        seen.append(item.id)
+        yield item
+
+
+def in_words(chosen: Chosen, limit: int = 8) -> str:
+    """The ids of the chosen items, for a preview."""
+    ids: Sequence[str] = [item.id for items in chosen.values() for item in items]
+    shown = ", ".join(ids[:limit])
+    return shown if len(ids) <= limit else f"{shown} and {len(ids) - limit} more"

@@ -1,0 +1,81 @@
+"""The cache of answers in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from batchq.answers import decode_answer, encode_answer
+from batchq.errors import StoreError
+from batchq.ports import KeptAnswer
+from batchq.settings import redis_client_url
+
+TIMEOUT_S = 5.0
+INDEX = "batchq:cache"  # a sorted set: key -> when it was put
+PREFIX = "batchq:cache:"
+
+
+class RedisCache:
+    """Implements ports.Cache.
+
+    `keep_s` is how long an answer stays; with `most`, only the newest so many stay, so that a
+    Redis which carries runs as well does not fill up.
+    """
+
+    def __init__(
+        self, client: redis.Redis, *, keep_s: int | None = None, most: int | None = None
+    ) -> None:
+        self._client = client  # with decode_responses
+        self._keep_s = keep_s
+        self._most = most
+
+    def get(self, key: str) -> KeptAnswer | None:
+        """See ports.Cache."""
+        with _explained():
+            text = self._client.get(PREFIX + key)
+        return None if text is None else decode_answer(str(text))
+
+    def put(self, key: str, answer: KeptAnswer) -> None:
+        """See ports.Cache."""
+        with _explained():
+            self._client.set(PREFIX + key, encode_answer(answer), ex=self._keep_s)
+            if self._most is not None:
+                self._make_room(key, answer.stored_at, self._most)
+
+    def _make_room(self, key: str, now: float, most: int) -> None:
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.zadd(INDEX, {key: now})
+            if self._keep_s is not None:
+                pipe.zremrangebyscore(INDEX, "-inf", now - self._keep_s)
+                pipe.expire(INDEX, self._keep_s)
+            pipe.zcard(INDEX)
+            count = int(pipe.execute()[-1])
+        if count > most:
+            oldest = self._client.zpopmin(INDEX, count - most)
+            self._client.delete(*(f"{PREFIX}{name}" for name, _ in oldest))
+
+
+def open_redis_cache(url: str) -> RedisCache:
+    """Opens a cache in a Redis of its own: answers stay until that Redis drops them."""
+    try:
+        client = redis.Redis.from_url(
+            redis_client_url(url),
+            decode_responses=True,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+        )
+    except ValueError as error:
+        raise StoreError(f"BATCHQ_CACHE_URL cannot be read: {error}") from error
+    return RedisCache(client)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreError(
+            f"cache in Redis: {error}. Check BATCHQ_CACHE_URL and that the server is up"
+        ) from error

@@ -1,0 +1,186 @@
+"""The loop of seed 002: run, look, redo some items, compare, go on."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import pytest
+
+HOME = "outputs/words_module_4"
+
+TASKS = """
+    from pathlib import Path
+
+    HERE = Path(__file__).parent
+
+    def upper(item):
+        with open(HERE / "calls.txt", "a") as calls:
+            calls.write(item["id"] + "\\n")
+        if (HERE / "strict").exists() and item["word"] == "bad":
+            raise ValueError("a bad word")
+        suffix = (HERE / "suffix").read_text() if (HERE / "suffix").exists() else ""
+        return {"text": item["word"].upper() + suffix, "length": len(item["word"])}
+
+    def double(item):
+        with open(HERE / "calls.txt", "a") as calls:
+            calls.write("double " + str(item["number"]) + "\\n")
+        return {"twice": item["text"] * 2}
+
+    def count(rows):
+        return {"rows": len(rows), "letters": sum(len(row["twice"]) for row in rows)}
+"""
+
+MANIFEST = """
+    name: words
+    labels: {module: 4}
+    notes: First run
+    steps:
+      - name: upper
+        input: words.json
+        id_field: id
+        output_id_field: number
+        task: "word_tasks:upper"
+        output_file: upper.json
+        batch_size: 3
+        retry: {max_retries: 0}
+      - name: double
+        id_field: number
+        task: "word_tasks:double"
+        output_file: double.json
+      - name: count
+        task: "word_tasks:count"
+        once: true
+        output_file: count.json
+"""
+WORDS = ["zero", "one", "bad", "three", "four", "five", "six", "seven"]
+
+
+@pytest.fixture
+def words(project):
+    project.write("words.json", [{"id": f"w{n}", "word": word} for n, word in enumerate(WORDS)])
+    project.write("word_tasks.py", textwrap.dedent(TASKS))
+    project.write("m.yaml", textwrap.dedent(MANIFEST))
+    return project
+
+
+def calls(project) -> list[str]:
+    path = project.folder / "calls.txt"
+    lines = path.read_text().splitlines()
+    path.unlink()
+    return sorted(lines)
+
+
+def test_redone_items_take_the_place_of_the_old_ones_in_every_step(words):
+    assert words.run("submit", "m.yaml").returncode == 0
+    calls(words)
+    words.write("suffix", "!")
+
+    done = words.run(
+        "rerun", "words_module_4", "w1", "w6", "--note", "Fixed it", "--status", "beta"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert calls(words) == ["double 2", "double 7", "w1", "w6"]
+    rows = words.read(f"{HOME}/v1/collated/01_upper.json")
+    assert [row["text"] for row in rows] == [
+        *("ZERO", "ONE!", "BAD", "THREE", "FOUR", "FIVE", "SIX!", "SEVEN")
+    ]
+    assert [row["number"] for row in rows] == list(range(1, 9))
+    assert words.read(f"{HOME}/v1/collated/02_double.json")[6] == {"twice": "SIX!SIX!"}
+    assert words.read(f"{HOME}/v1/collated/03_count.json") == {"rows": 8, "letters": 66}
+    assert sorted(path.name for path in (words.folder / HOME / "v1/items").iterdir()) == [
+        *("2", "7", "all", "w1", "w6")
+    ]
+    found = words.read(f"{HOME}/v1/metadata.json")
+    expected = {
+        "version": "v1",
+        "mode": "rerun",
+        "base_version": "v0",
+        "notes": "Fixed it",
+        "pipeline_status": "beta",
+        "status": "completed",
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert words.read(f"{HOME}/v0/collated/01_upper.json")[1]["text"] == "ONE"
+
+
+def test_the_items_that_failed_are_redone_and_fall_into_their_places(words):
+    words.write("strict", "")
+    assert words.run("submit", "m.yaml").returncode == 3
+    assert len(words.read(f"{HOME}/v0/collated/02_double.json")) == 7
+    (words.folder / "strict").unlink()
+    calls(words)
+
+    done = words.run("rerun", "words_module_4", "--failed")
+
+    assert done.returncode == 0, done.stderr
+    assert calls(words) == ["double 3", "w2"]
+    numbers = [row["number"] for row in words.read(f"{HOME}/v1/collated/01_upper.json")]
+    assert numbers == list(range(1, 9))
+    twice = [row["twice"] for row in words.read(f"{HOME}/v1/collated/02_double.json")]
+    assert twice == [word.upper() * 2 for word in WORDS]
+    assert not (words.folder / HOME / "v1/01_errors.json").exists()
+
+
+def test_items_are_chosen_by_their_output_and_a_rerun_of_a_rerun_builds_on_it(words):
+    words.run("submit", "m.yaml")
+    words.write("suffix", "!")
+    words.run("rerun", "words_module_4", "w0")
+    words.write("suffix", "?")
+
+    done = words.run("rerun", "words_module_4", "--where", "twice == 'SIXSIX'", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == "v2"
+    rows = words.read(f"{HOME}/v2/collated/01_upper.json")
+    assert [rows[0]["text"], rows[6]["text"], rows[1]["text"]] == ["ZERO!", "SIX?", "ONE"]
+    assert words.read(f"{HOME}/v2/metadata.json")["base_version"] == "v1"
+
+
+def test_an_older_version_and_another_manifest_can_be_named(words):
+    words.run("submit", "m.yaml")
+    words.write("suffix", "!")
+    words.run("rerun", "words_module_4", "w0")
+    other = textwrap.dedent(MANIFEST).replace("double.json", "twice.json")
+    words.write("other.yaml", other)
+
+    done = words.run("rerun", "words_module_4", "w1", "--from", "v0", "--manifest", "other.yaml")
+
+    assert done.returncode == 0, done.stderr
+    rows = words.read(f"{HOME}/v2/collated/01_upper.json")
+    assert [row["text"] for row in rows[:2]] == ["ZERO", "ONE!"]
+    assert len(words.read(f"{HOME}/v2/collated/02_twice.json")) == 8
+
+
+def test_a_dry_run_tells_what_would_be_redone_and_does_nothing(words):
+    words.run("submit", "m.yaml")
+
+    done = words.run("rerun", "words_module_4", "w1", "w2", "--dry-run")
+
+    assert done.returncode == 0
+    assert "would redo w1, w2 of words_module_4@v0" in done.stdout
+    assert "count: all of it" in done.stdout
+    assert not (words.folder / HOME / "v1").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words_said"),
+    [
+        (["words_module_4", "w99"], 7, "has no item `w99`; ids are such as w1, w2"),
+        (["word_module_4", "w1"], 7, "words_module_4"),
+        (["words_module_4", "w1", "--from", "v9"], 7, "v9"),
+        (["words_module_4"], 2, "name the items, or use one of"),
+        (["words_module_4", "--where", "length <"], 2, "--where length <"),
+        (["words_module_4", "--where", "lenght < 3"], 2, "lenght"),
+    ],
+)
+def test_a_rerun_of_what_is_not_there_is_refused(words, arguments, code, words_said):
+    words.run("submit", "m.yaml", "--only", "w1,w2")
+
+    done = words.run("rerun", *arguments)
+
+    assert done.returncode == code, done.stderr
+    assert words_said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (words.folder / HOME / "v1").exists()
