@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -12,6 +12,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -48,7 +49,9 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(
         15.0, gt=1, description="how long a process that says nothing is taken for alive"
     )
-    log_level: str = Field("warning", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "warning", description="debug, info, warning or error"
+    )
 
     @field_validator("broker_url")
     @classmethod
@@ -121,7 +124,13 @@ def load_settings(**overrides: Any) -> Settings:
         message = "\n".join(map(_explained, error.errors()))
         raise UsageError(f"{message}\nSee config/batchq.toml for every setting.") from error
     except ValueError as error:  # a broken TOML file, or a list in a variable that is no JSON
-        raise UsageError(f"settings: {error}") from error
+        raise UsageError(f"settings: {_unreadable(error)}") from error
+
+
+def _unreadable(error: ValueError) -> str:
+    if isinstance(error, SettingsError):  # pydantic does not say what it expects
+        return f"{error}; a list in a variable is JSON, such as BATCHQ_TASKS='[\"wildcards.*\"]'"
+    return f"{SETTINGS_FILE}: {error}"
 
 
 def _explained(part: Any) -> str:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from batchq.errors import UsageError
 from batchq.settings import Settings, backend_url, load_settings, redis_client_url
+
+EXAMPLE = Path(__file__).parents[2] / "config/batchq.toml"
 
 GOOD = (
     "",
@@ -86,3 +89,46 @@ def test_a_socket_is_named_in_three_ways() -> None:
     assert redis_client_url(url) == "unix://:x@/run/r.sock?db=2"
     assert backend_url(url) == "socket://:x@/run/r.sock?virtual_host=2"
     assert redis_client_url("redis://h") == "redis://h"
+
+
+def test_the_example_file_names_every_setting_with_its_default() -> None:
+    written = tomllib.loads(EXAMPLE.read_text("utf-8"))
+
+    assert list(written) == list(Settings.model_fields)
+    assert Settings(**written) == Settings()
+
+
+def test_the_example_file_can_be_used_as_it_is() -> None:
+    Path("batchq.toml").write_bytes(EXAMPLE.read_bytes())
+
+    assert load_settings() == Settings()
+
+
+def test_a_log_level_that_celery_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHQ_LOG_LEVEL", "loud")
+
+    with pytest.raises(UsageError, match=r"\(BATCHQ_LOG_LEVEL\): Input should be 'debug', 'info'"):
+        load_settings()
+
+
+def test_a_list_in_a_variable_that_is_no_json_is_told_how_to_write_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCHQ_TASKS", "a, b")
+
+    with pytest.raises(UsageError, match=r"""BATCHQ_TASKS='\["wildcards"""):
+        load_settings()
+
+
+def test_a_settings_file_that_is_no_toml_is_named_with_the_line() -> None:
+    Path("batchq.toml").write_text('home = ".batchq"\nbroker_url =\n')
+
+    with pytest.raises(UsageError, match=r"settings: batchq.toml: .* \(at line 2,"):
+        load_settings()
+
+
+def test_arguments_win_over_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHQ_LEASE_TTL_S", "9")
+
+    assert load_settings(lease_ttl_s=7).lease_ttl_s == 7
+    assert load_settings().lease_ttl_s == 9
