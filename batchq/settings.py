@@ -20,6 +20,7 @@ from batchq.errors import UsageError
 
 SETTINGS_FILE = "batchq.toml"
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
+SQL_SCHEMES = ("sqlite:", "postgresql:", "postgresql+psycopg:")
 
 
 class Settings(BaseSettings):
@@ -34,6 +35,11 @@ class Settings(BaseSettings):
     )
     catalog_url: str = Field(
         "", description="SQLAlchemy URL; empty: a SQLite file in the home folder"
+    )
+    cache_url: str = Field(
+        "",
+        description="SQLAlchemy or Redis URL of the cache of answers; empty: a SQLite file in the "
+        "home folder for the embedded stack, the newest answers in the Redis of a broker",
     )
     home: Path = Field(
         Path(".batchq"), description="folder of the embedded stack and the default catalog"
@@ -63,6 +69,17 @@ class Settings(BaseSettings):
             )
         return url
 
+    @field_validator("cache_url")
+    @classmethod
+    def _is_cache_url(cls, url: str) -> str:
+        is_wrong = _problem_of(url) if url.startswith("redis") else not url.startswith(SQL_SCHEMES)
+        if url and is_wrong:
+            raise ValueError(
+                "expected a URL such as sqlite:////path/cache.sqlite, "
+                "postgresql://user@host/batchq or redis://127.0.0.1:6379/1"
+            )
+        return url
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -79,6 +96,11 @@ class Settings(BaseSettings):
     def effective_catalog_url(self) -> str:
         """The catalog's URL with its default filled in, absolute."""
         return self.catalog_url or f"sqlite:///{self.home.absolute() / 'catalog.sqlite'}"
+
+    @property
+    def local_cache_url(self) -> str:
+        """The URL of the cache for workers of this host only, absolute."""
+        return self.cache_url or f"sqlite:///{self.home.absolute() / 'cache.sqlite'}"
 
 
 def _problem_of(url: str) -> str:
