@@ -15,6 +15,7 @@ from batchq.errors import ManifestError, Problem, UsageError
 from batchq.manifest import (
     STEP_ALIASES,
     TOP_ALIASES,
+    Cache,
     Manifest,
     Origin,
     Place,
@@ -37,6 +38,7 @@ class Overrides:
     `only`, `skip` and `limit` are those of the first step that runs. `steps` is a range by name
     or number, `A..B`, `A..`, `..B` or one of them. `concurrency` is how many items may be in
     flight: it becomes the limit of every provider, and bounds the batches of tasks and commands.
+    `no_cache` asks anew for every answer; providers with a cache keep the new ones.
     """
 
     status: str | None = None
@@ -46,6 +48,7 @@ class Overrides:
     limit: int | None = None
     steps: str | None = None
     concurrency: int | None = None
+    no_cache: bool = False
 
 
 NO_OVERRIDES = Overrides()
@@ -288,8 +291,23 @@ def _overridden(manifest: Manifest, overrides: Overrides) -> Manifest:
     if overrides.concurrency is not None:
         changes["providers"], steps = _bounded(manifest, steps, overrides.concurrency)
         commands["concurrency"] = str(overrides.concurrency)
+    if overrides.no_cache:
+        changes["providers"] = _asked_anew(changes.get("providers", manifest.providers))
+        commands.update(
+            {f"providers.{name}.cache": "{max_age: 0s}"
+             for name, provider in manifest.providers.items() if provider.cache is not None}
+        )  # fmt: skip
     changed = manifest.model_copy(update={**changes, "steps": steps})
     return changed.with_origin(replace(manifest.origin, commands=commands))
+
+
+def _asked_anew(providers: Mapping[str, Provider]) -> dict[str, Provider]:
+    return {
+        name: provider
+        if provider.cache is None
+        else provider.model_copy(update={"cache": Cache(max_age=0.0)})
+        for name, provider in providers.items()
+    }
 
 
 def _bounded(

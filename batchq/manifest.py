@@ -88,6 +88,20 @@ class Prices(Part):
     output_per_1m: float = Field(ge=0, description="Dollars for a million output tokens.")
 
 
+class Cache(Part):
+    """Keeps answers: the same request is paid once, over runs and hosts."""
+
+    max_age: Duration | None = Field(None, description="Ask anew for what is older than this.")
+
+
+def _cache(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is not None and not isinstance(value, Mapping | Cache):
+        raise wrong(f"expected true, false or {{max_age: 30d}}, found {shown(value)}")
+    return value
+
+
 class Provider(Part):
     """A named LLM endpoint."""
 
@@ -103,7 +117,10 @@ class Provider(Part):
     simulator: dict[str, Any] = Field(
         default_factory=dict, description="How the simulator behaves; kind simulator only."
     )
-    cache: NotYet = None
+    cache: Annotated[
+        Cache | None,
+        BeforeValidator(_cache, json_schema_input_type=bool | Cache),
+    ] = Field(None, description="Same request, same answer, paid once: true or {max_age: 30d}.")
 
 
 class Retry(Part):

@@ -63,7 +63,7 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one stage: a call, a function, a program."""
+    """One try at one stage: a call, a function, a program; `cached` if it took a kept answer."""
 
     number: int
     started_at: float
@@ -73,6 +73,7 @@ class Attempt:
     error: ItemError | None = None
     usage: Usage = Usage()
     model: str = ""
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Outcome:
     """What became of one item in one step.
 
     `started_at` and `ended_at` are seconds since the epoch. `output` is None unless ok.
-    `raw` keeps the last answer of a failed item, cut at 20,000 characters.
+    `raw` keeps the last answer of a failed item, cut at 20,000 characters. `cached` says that it
+    had answers from the cache and that nothing was paid for it.
     """
 
     item_id: str

@@ -7,7 +7,7 @@ its message.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from batchq.outcome import Json
@@ -69,8 +69,21 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSpec:
+    """How answers of a provider are kept and used again.
+
+    One older than `max_age_s` is asked for anew and replaced; 0 asks for all of them anew.
+    """
+
+    max_age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderSpec:
-    """One LLM endpoint. The key is read from the variable `api_key_env` where the call is made."""
+    """One LLM endpoint. The key is read from the variable `api_key_env` where the call is made.
+
+    `is_started` marks a simulator that batchq started for the run: its address is no name.
+    """
 
     name: str
     kind: str
@@ -81,6 +94,8 @@ class ProviderSpec:
     prices: Prices | None = None
     timeout_s: float = 120.0
     simulator: Mapping[str, Any] = field(default_factory=dict)
+    cache: CacheSpec | None = None
+    is_started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +259,20 @@ class Rerun:
     folder: str
     chosen: Mapping[int, tuple[int, ...]]
     redo: Mapping[int, Redo]
+
+
+def asked_anew(plan: Plan) -> Plan:
+    """The same plan, taking no answer from the cache: new ones take the place of those in it."""
+
+    def in_stage(stage: StageSpec) -> StageSpec:
+        if stage.provider is None or stage.provider.cache is None:
+            return stage
+        return replace(stage, provider=replace(stage.provider, cache=CacheSpec(max_age_s=0.0)))
+
+    def in_step(step: StepPlan) -> StepPlan:
+        return replace(step, spec=replace(step.spec, stages=tuple(map(in_stage, step.spec.stages))))
+
+    return replace(plan, steps=tuple(map(in_step, plan.steps)))
 
 
 _adapters: dict[type[Any], Any] = {}

@@ -53,6 +53,28 @@ class Provider(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer that was paid for and could be used. `stored_at` is seconds since the epoch."""
+
+    text: str
+    model: str
+    usage: Usage
+    stored_at: float
+
+
+class Cache(Protocol):
+    """Keeps answers by the name of their request, over runs and hosts; raises StoreError."""
+
+    def get(self, key: str) -> KeptAnswer | None:
+        """Reads an answer; None if there is none that can be read."""
+        ...
+
+    def put(self, key: str, answer: KeptAnswer) -> None:
+        """Keeps an answer, in place of an older one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """The limiter's answer: go now if `wait_s` is 0, else ask again after it.
 

@@ -66,6 +66,9 @@ class _Walk:
     def usage(self) -> Usage:
         return sum((attempt.usage for attempt in self.attempts), Usage())
 
+    def is_cached(self) -> bool:
+        return any(attempt.cached for attempt in self.attempts) and not self.usage().calls
+
 
 def run_item(
     ref: ItemRef, item: Item, step: StepSpec, ledger: WorkerLedger, owner: str, tools: Tools
@@ -111,6 +114,7 @@ def run_item(
         prompts=tuple(walk.prompts) if step.save_prompts else (),
         raw=walk.raw[:RAW_LIMIT] if error is not None else "",
         repaired=walk.repaired,
+        cached=walk.is_cached(),
         started_at=started_at,
         ended_at=tools.clock(),
         worker=owner.partition("/")[0],
@@ -236,6 +240,7 @@ class _Try:
             error=error,
             usage=talk.usage if talk else Usage(),
             model=result.model if result else (talk.model if talk else ""),
+            cached=talk.cached if talk else False,
         )
 
 

@@ -14,11 +14,15 @@ from batchq.settings import Settings, redis_client_url
 if TYPE_CHECKING:
     import redis
 
-    from batchq.ports import Catalog
+    from batchq.ports import Cache, Catalog
     from batchq.stages import Tools
 
 WORKER_PATIENCE_S = 600.0
 COMMAND_PATIENCE_S = 2.0
+
+SHARED_KEEP_S = 7 * 24 * 3600
+SHARED_ANSWERS = 20_000
+"""How many answers the broker's Redis keeps where no cache is set: about 50 MB."""
 
 
 @dataclass
@@ -46,11 +50,26 @@ class Services:
     def tools(self) -> Tools:
         """What item tasks work with."""
         # HTTP, JSON Schema and templates take time that the command line does not have.
+        from batchq.answers import Answers
         from batchq.limiter import RedisLimiter
         from batchq.providers import get_provider
         from batchq.stages import Tools
 
-        return Tools(RedisLimiter(self.redis), get_provider, tuple(self.settings.tasks))
+        return Tools(
+            RedisLimiter(self.redis),
+            get_provider,
+            tuple(self.settings.tasks),
+            answers=Answers(self._open_cache),
+        )
+
+    def _open_cache(self) -> Cache:
+        from batchq.store.cache import open_cache
+        from batchq.store.rediscache import RedisCache
+
+        if self.settings.cache_url:
+            return open_cache(self.settings.cache_url)
+        # Workers on other hosts share nothing else; it must not fill up, since runs are in it.
+        return RedisCache(self.redis, keep_s=SHARED_KEEP_S, most=SHARED_ANSWERS)
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -13,6 +13,7 @@ from batchq.files import find_prompt, is_inline, read_schema, read_text
 from batchq.manifest import Manifest, Provider, Stage, Step, Work
 from batchq.placeholders import UnknownPlaceholder, resolve_text
 from batchq.plan import (
+    CacheSpec,
     Limits,
     Prices,
     ProviderSpec,
@@ -142,6 +143,7 @@ def _provider(planning: Planning, name: str | None, model: str | None) -> Provid
         prices=known,
         timeout_s=provider.timeout,
         simulator=dict(provider.simulator),
+        cache=None if provider.cache is None else CacheSpec(provider.cache.max_age),
     )
 
 

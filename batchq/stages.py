@@ -10,14 +10,15 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from batchq.answers import Answers, cache_key
 from batchq.errors import LimitTimeout, OutputError, ProviderError, TaskError
 from batchq.outcome import Json, Usage
 from batchq.parsing import parse_answer, parse_loose
 from batchq.plan import Item, ProviderSpec, StageSpec, StepSpec
-from batchq.ports import ChatReply, ChatRequest, Limiter, Message, Provider
+from batchq.ports import ChatReply, ChatRequest, KeptAnswer, Limiter, Message, Provider
 from batchq.pricing import cost, estimate_tokens
 from batchq.prompts import render
 
@@ -26,6 +27,8 @@ ASK_AGAIN = (
     "Answer again with the corrected JSON only, without any other text."
 )
 LEASE_SLACK_S = 30.0
+# Long enough for the runner's sleep to look whether the run still goes on.
+WAITED_IN_VAIN_S = 1.5
 STDERR_TAIL = 2_000
 
 
@@ -38,6 +41,7 @@ class Tools:
     tasks: Sequence[str] = ()
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Conversation:
     model: str = ""
     waited_s: float = 0.0
     raw: str = ""
+    cached: bool = False
 
     @classmethod
     def begin(cls, stage: StageSpec, data: Json) -> Conversation:
@@ -93,16 +98,21 @@ class Conversation:
         again = Message("user", ASK_AGAIN.format(detail=error.detail))
         self.messages = (self.messages[0], Message("assistant", error.raw or "{}"), again)
 
+    @property
+    def is_asked_again(self) -> bool:
+        """Whether an answer was refused before."""
+        return len(self.messages) > 1
+
 
 def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> StageResult:
-    """Makes one call under the provider's limits and reads its answer.
+    """Takes a kept answer or makes one call under the provider's limits, and reads the answer.
 
     Raises ProviderError, OutputError or LimitError; `talk` then holds the usage of the call.
     """
     stage = talk.stage
     provider = stage.provider
     assert provider is not None  # a prompt stage has one: see planner
-    talk.usage, talk.model, talk.raw, talk.waited_s = Usage(), "", "", 0.0
+    talk.usage, talk.model, talk.raw, talk.waited_s, talk.cached = Usage(), "", "", 0.0, False
     request = ChatRequest(
         provider=provider,
         messages=talk.messages,
@@ -111,6 +121,39 @@ def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> 
         schema=stage.output_schema,
         timeout_s=min(step.timeout_s, provider.timeout_s) if step.timeout_s else provider.timeout_s,
     )
+    cache, answers = provider.cache, tools.answers
+    if cache is None or answers is None:
+        return _call(talk, request, lease, tools)
+    # An answer that had to be asked for twice is kept for the first question, too.
+    key = cache_key(replace(request, messages=talk.messages[:1]))
+    if talk.is_asked_again or cache.max_age_s == 0:
+        result = _call(talk, request, lease, tools)
+        answers.keep(key, talk.raw, talk.model, talk.usage)
+        return result
+    with answers.turn(key) as has_waited:
+        kept = answers.find(key, cache.max_age_s)
+        found = _read_kept(kept, talk) if kept is not None else None
+        if found is not None:
+            return found
+        if has_waited:
+            tools.sleep(WAITED_IN_VAIN_S)
+        result = _call(talk, request, lease, tools)
+        answers.keep(key, talk.raw, talk.model, talk.usage)
+        return result
+
+
+def _read_kept(kept: KeptAnswer, talk: Conversation) -> StageResult | None:
+    """Reads an answer as if it had come now, but unpaid; None if it does not fit any more."""
+    try:
+        result = _read(ChatReply(kept.text, kept.model, Usage()), talk)
+    except OutputError:
+        return None
+    talk.model, talk.raw, talk.cached = kept.model, kept.text, True
+    return result
+
+
+def _call(talk: Conversation, request: ChatRequest, lease: str, tools: Tools) -> StageResult:
+    provider = request.provider
     tokens = _reserved_tokens(request)
     talk.waited_s = _reserve(provider, lease, tokens, request.timeout_s, tools)
     used = tokens

@@ -127,6 +127,7 @@ class PlainView(QuietView):
         words.append(f"{summary.ok:,} ok")
         words += [f"{summary.failed:,} failed"] if summary.failed else []
         words += [f"{summary.retries:,} retried"] if summary.retries else []
+        words += [f"{summary.cached:,} from cache"] if summary.cached else []
         words += [cost_text(progress)] if summary.usage.calls else []
         return ", ".join(filter(None, words))
 
@@ -185,8 +186,9 @@ class LiveView:
         return Group(*lines)
 
     def _counts(self, progress: Progress) -> str:
-        usage = progress.summary.usage
+        usage, cached = progress.summary.usage, progress.summary.cached
         words = [f"{progress.in_flight:,} in flight", f"{progress.summary.retries:,} retried"]
+        words += [f"{cached:,} from cache"] if cached else []
         if usage.calls:
             words.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
             words.append(cost_text(progress))

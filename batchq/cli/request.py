@@ -71,6 +71,7 @@ _CHOICES = (
     click.option("--skip", type=Ids(), help="Leave these items out."),
     click.option("--limit", type=click.IntRange(min=1), help="Run the first N items only."),
     click.option("--steps", metavar="A..B", help="Run these steps only, by name or number."),
+    click.option("--no-cache", is_flag=True, help="Ask anew for every answer, and keep the new."),
     click.option(
         "--concurrency", type=click.IntRange(min=1), help="Items in flight at a time, at most."
     ),
@@ -95,6 +96,7 @@ def load_request(
     limit: int | None = None,
     steps: str | None = None,
     concurrency: int | None = None,
+    no_cache: bool = False,
 ) -> Manifest:
     """Loads a manifest with what the command line sets over it."""
     from batchq.loader import Overrides, load_manifest  # pydantic and YAML: not for --help
@@ -107,6 +109,7 @@ def load_request(
         limit=limit,
         steps=steps,
         concurrency=concurrency,
+        no_cache=no_cache,
     )
     manifest = load_manifest(file, dict(params), overrides=overrides)
     require_sound_simulators(manifest)

@@ -75,7 +75,8 @@ def _status_lines(seen: Progress) -> list[str]:
     ]
     head = f"{seen.pipeline}@{seen.version}  {seen.state.value}  {took}"
     cost = f"  {cost_text(seen)}" if seen.summary.usage.calls else ""
-    counts = f"  {seen.in_flight:,} in flight, {seen.summary.retries:,} retried{cost}"
+    cached = f", {seen.summary.cached:,} from cache" if seen.summary.cached else ""
+    counts = f"  {seen.in_flight:,} in flight, {seen.summary.retries:,} retried{cached}{cost}"
     return [head, *table(rows), counts, *(f"  {failure}" for failure in seen.recent[:5])]
 
 

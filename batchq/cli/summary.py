@@ -109,6 +109,8 @@ def summary_lines(progress: Progress) -> list[str]:
         counts.append(f"{summary.retries:,} retried")
     if summary.repaired:
         counts.append(f"{summary.repaired:,} repaired")
+    if summary.cached:
+        counts.append(f"{summary.cached:,} from cache")
     took = duration(max(0.0, progress.updated_at - progress.started_at))
     lines = [f"{name}  {progress.state.value}  {', '.join(counts)}  in {took}"]
     if progress.reason:

@@ -73,7 +73,8 @@ def with_base_urls(plan: Plan, urls: Mapping[str, str]) -> Plan:
     def in_stage(stage: StageSpec) -> StageSpec:
         if stage.provider is None or stage.provider.name not in urls:
             return stage
-        return replace(stage, provider=replace(stage.provider, base_url=urls[stage.provider.name]))
+        url = urls[stage.provider.name]
+        return replace(stage, provider=replace(stage.provider, base_url=url, is_started=True))
 
     def in_step(step: StepPlan) -> StepPlan:
         return replace(step, spec=replace(step.spec, stages=tuple(map(in_stage, step.spec.stages))))

@@ -71,13 +71,16 @@ class Stack:
             "BATCHQ_BROKER_URL": self.broker_url,
             "BATCHQ_HOME": str(settings.home.absolute()),
             "BATCHQ_CATALOG_URL": settings.effective_catalog_url,
+            "BATCHQ_CACHE_URL": self.settings.cache_url,
         }
 
     def _launch_redis(self) -> None:
         self._redis = redis = prepare_redis(self.folder / "redis", self.settings.redis_server)
         if redis.socket.parent != redis.folder:
             self._say({"remove": str(redis.socket.parent)})
-        self.settings = self.settings.model_copy(update={"broker_url": redis.url})
+        # Answers outlive this Redis, so they are not kept in it.
+        changes = {"broker_url": redis.url, "cache_url": self.settings.local_cache_url}
+        self.settings = self.settings.model_copy(update=changes)
         self.launch(Part("redis", redis.argv, str(redis.log), Rank.BROKER))
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 
@@ -53,8 +54,10 @@ class RedisCache:
             pipe.zcard(INDEX)
             count = int(pipe.execute()[-1])
         if count > most:
-            oldest = self._client.zpopmin(INDEX, count - most)
-            self._client.delete(*(f"{PREFIX}{name}" for name, _ in oldest))
+            oldest: Any = self._client.zpopmin(
+                INDEX, count - most
+            )  # typed for other protocols, too
+            self._client.delete(*(PREFIX + name for name, _ in oldest))
 
 
 def open_redis_cache(url: str) -> RedisCache:

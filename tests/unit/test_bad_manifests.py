@@ -227,7 +227,6 @@ NOT_YET = {
     "jobs": "jobs: [{name: a}]\n",
     "matrix": "matrix: {axes: {a: [1]}}\n",
     "schedule": "schedule: daily\n",
-    "cache": "providers: {o: {kind: simulator, cache: true}}\n",
     "adaptive": "providers: {o: {kind: simulator, limits: {adaptive: true}}}\n",
 }
 NOT_YET_IN_STEP = {
