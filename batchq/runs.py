@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -172,6 +173,17 @@ def _record(info: RunInfo, state: RunState, summary: Summary, now: float) -> Run
         items=info.plan.steps[0].items,
         summary=summary,
     )
+
+
+def reopen_run(
+    record: RunRecord, is_again: Callable[[Outcome], bool], services: Services
+) -> RunInfo:
+    """Opens items of a run that is over up again, for a resume to run them in its version."""
+    from batchq.store.reopen import reopen
+
+    services.catalog.put_run(replace(record, state=RunState.PENDING))
+    reopen(open_folder(record.folder), is_again)
+    return load_run(record)
 
 
 def progress(run: str, services: Services, now: float) -> Progress | None:

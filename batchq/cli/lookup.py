@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -62,11 +63,31 @@ def find_resumable(name: str, settings: Settings) -> RunInfo | None:
         raise UsageError(f"{name} was submitted elsewhere: resume it where its folder is")
     if found.record.state is RunState.COMPLETED:
         return None
-    if found.record.state.is_over and found.record.state is not RunState.PAUSED:
-        raise UsageError(f"{found.name} is {found.record.state.value}: submit it again instead")
     if live_broker_url(settings.home, found.run):
         raise UsageError(f"{found.name} runs in another terminal: `batchq watch {found.name}`")
     return load_run(found.record)
+
+
+def find_over(name: str, settings: Settings) -> RunRecord:
+    """Finds a run that is over, for a retry of what failed in it."""
+    found = find(name, settings)
+    if found.record is None:
+        raise UsageError(f"{name} was submitted elsewhere: retry it where its folder is")
+    state = found.progress().state
+    if not state.is_over or live_broker_url(settings.home, found.run):
+        raise UsageError(f"{found.name} is {state.value}: wait for its end, or pause it first")
+    return found.record
+
+
+def kinds_of_failures(record: RunRecord) -> Counter[str]:
+    """How many items of a run failed, by the kind of their error."""
+    folder = open_folder(record.folder)
+    return Counter(
+        outcome.error.kind
+        for step in folder.read_plan().steps
+        for outcome in folder.outcomes(step.spec.number)
+        if outcome.error is not None
+    )
 
 
 def _on_broker(name: str, services: Services) -> str | None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "plan": Entry("manifests", "Show what a submit would do; nothing is queued."),
     "submit": Entry("submit", "Run a manifest and follow it."),
     "resume": Entry("submit", "Go on with a run that was paused or interrupted."),
+    "retry": Entry("submit", "Run what failed once more, in the same version."),
     "rerun": Entry("rerun", "Redo chosen items as a new version, merged with the one before."),
     "watch": Entry("watch", "Follow a run until it is over."),
     "status": Entry("runs", "Show how far runs are."),

@@ -30,6 +30,7 @@ from batchq.errors import UsageError
 from batchq.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from batchq.outcome import Outcome
     from batchq.ports import RunInfo
     from batchq.services import Services
 
@@ -138,6 +139,59 @@ def resume_command(
 
     wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
     return run_task(Task(info.plan, lambda _: info, go, before=info.run), settings, wishes)
+
+
+@click.command("retry")
+@click.argument("run")
+@click.option("--kind", metavar="KIND", help="Only those that failed so: rate_limit, timeout, ...")
+@click.option("--dry-run", is_flag=True, help="Say what would be retried and do nothing.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
+@wish_options
+def retry_command(
+    run: str,
+    kind: str | None,
+    dry_run: bool,  # noqa: FBT001
+    concurrency: int | None,
+    workers: int | None,
+    detach: bool,  # noqa: FBT001
+    wait: bool,  # noqa: FBT001
+    timeout: float | None,
+    local: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> int:
+    """Runs the items of RUN that failed once more, in the same version.
+
+    Items of later steps that now have an input run, too.
+    """
+    from batchq.cli.lookup import find_over, kinds_of_failures
+    from batchq.runs import load_run, reopen_run
+
+    settings = settings_for(local=local)
+    record = find_over(run, settings)
+    name = f"{record.pipeline}@{record.version}"
+    kinds = kinds_of_failures(record)
+    total = kinds[kind] if kind else sum(kinds.values())
+    found = ", ".join(f"{number} {word}" for word, number in kinds.most_common()) or "none"
+    if not total:
+        say(f"{name}: nothing to retry (failed items: {found})")
+        return 0
+    say(f"{'would retry' if dry_run else 'retrying'} {total} of {name} (failed items: {found})")
+    if dry_run:
+        return 0
+
+    def begin(services: Services) -> RunInfo:
+        def is_again(outcome: Outcome) -> bool:
+            return outcome.error is not None and kind in (None, outcome.error.kind)
+
+        return reopen_run(record, is_again, services)
+
+    def go(info: RunInfo, services: Services) -> None:
+        from batchq.queue.control import resume
+
+        resume(info, services, is_private=not settings.broker_url)
+
+    wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
+    return run_task(Task(load_run(record).plan, begin, go, before=record.run), settings, wishes)
 
 
 def settings_for(*, local: bool) -> Settings:

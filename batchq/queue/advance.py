@@ -28,6 +28,7 @@ from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.runner import lost
 from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
+from batchq.store.reopen import lay_out
 
 if TYPE_CHECKING:
     from batchq.queue.app import BatchqApp
@@ -157,6 +158,7 @@ class _Mover:
         total = self.folder.item_count(number)
         if total is None:
             total = self.folder.freeze_items(number, self._chained_items(step))
+        lay_out(self.folder, number, step.pacing.batch_size)
         self.ledger.start_step(
             self.run,
             number,

@@ -160,11 +160,11 @@ class RunFolder:
     def parked(self, step: int, number: int) -> list[Outcome]:
         """What was kept of a batch that was cut off; empty if nothing was."""
         path = _parked_path(step, number)
-        return list(self._read_outcomes(path)) if self.files.exists(path) else []
+        return list(self.read_outcomes(path)) if self.files.exists(path) else []
 
     def read_batch(self, step: int, number: int) -> list[Outcome]:
         """Reads back the outcomes of one collated batch, in input order, without prompts."""
-        return list(self._read_outcomes(_batch_path(step, number)))
+        return list(self.read_outcomes(_batch_path(step, number)))
 
     def outcomes(self, step: int) -> Iterator[Outcome]:
         """Reads back all outcomes of a step, batch by batch, in input order.
@@ -174,7 +174,7 @@ class RunFolder:
         collated = self.collated_batches(step)
         for number in sorted(collated | self._numbers(f"state/{step:02d}_parked")):
             path = _batch_path if number in collated else _parked_path
-            yield from self._read_outcomes(path(step, number))
+            yield from self.read_outcomes(path(step, number))
 
     def merged(self, step: int) -> Iterator[Outcome]:
         """All outcomes of a step in input order; a rerun's stand in for those they replace."""
@@ -268,6 +268,23 @@ class RunFolder:
         """Says that a step is collated and its errors are written."""
         self.files.write(f"state/{step:02d}_done.json", to_json({"at": time.time()}), durable=True)
 
+    def unmark_done(self, step: int) -> None:
+        """Takes back that a step is done."""
+        self.files.remove(f"state/{step:02d}_done.json")
+
+    def reopen_batch(self, step: int, number: int, kept: Sequence[Outcome]) -> None:
+        """Turns a collated batch into one that was cut off, with the outcomes that are kept."""
+        self.files.write(_parked_path(step, number), _lines(kept), durable=True)
+        self.files.remove(_batch_path(step, number))
+
+    def forget_items(self, step: int) -> None:
+        """Removes a step's frozen items and batches; its items are frozen again when it starts."""
+        frozen.forget(self.files, step)
+        for number in self._numbers(f"state/{step:02d}_parked"):
+            self.files.remove(_parked_path(step, number))
+        for number in self.collated_batches(step):
+            self.files.remove(_batch_path(step, number))
+
     def done_steps(self) -> set[int]:
         """The numbers of the steps that are done."""
         names = self.files.names("state")
@@ -301,7 +318,8 @@ class RunFolder:
         names = self.files.names(path)
         return {int(match[1]) for name in names if (match := _BATCH_FILE.fullmatch(name))}
 
-    def _read_outcomes(self, path: str) -> Iterator[Outcome]:
+    def read_outcomes(self, path: str) -> Iterator[Outcome]:
+        """Reads a file of outcomes, one a line."""
         with self.files.reader(path) as file:
             for number, line in enumerate(file, 1):
                 try:

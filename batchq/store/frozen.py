@@ -87,6 +87,12 @@ def read_all(files: Files, step: int) -> Iterator[Item]:
                 raise _broken(files, step, f"line {number}: {error}") from error
 
 
+def forget(files: Files, step: int) -> None:
+    """Removes a step's items, so that others can be frozen."""
+    files.remove(_offsets_path(step))
+    files.remove(_items_path(step))
+
+
 def _broken(files: Files, step: int, reason: str) -> StoreError:
     return StoreError(
         f"{files.full(_items_path(step))}: broken ({reason}). It was changed after the submit: "

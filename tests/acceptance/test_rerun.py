@@ -184,3 +184,35 @@ def test_a_rerun_of_what_is_not_there_is_refused(words, arguments, code, words_s
     assert words_said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (words.folder / HOME / "v1").exists()
+
+
+def test_a_retry_runs_what_failed_in_the_same_version_and_what_follows_from_it(words):
+    words.write("strict", "")
+    assert words.run("submit", "m.yaml").returncode == 3
+    (words.folder / "strict").unlink()
+    calls(words)
+
+    preview = words.run("retry", "words_module_4", "--dry-run")
+    done = words.run("retry", "words_module_4")
+
+    assert "would retry 1 of words_module_4@v0 (failed items: 1 task)" in preview.stderr
+    assert done.returncode == 0, done.stderr
+    assert calls(words) == ["double 3", "w2"]
+    twice = [row["twice"] for row in words.read(f"{HOME}/v0/collated/02_double.json")]
+    assert twice == [word.upper() * 2 for word in WORDS]
+    assert words.read(f"{HOME}/v0/collated/03_count.json")["rows"] == 8
+    assert words.read(f"{HOME}/v0/metadata.json")["totals"]["failed"] == 0
+    assert not (words.folder / HOME / "v0/01_errors.json").exists()
+    assert words.run("retry", "words_module_4").returncode == 0
+    assert not (words.folder / HOME / "v1").exists()
+
+
+def test_a_retry_of_another_kind_of_failure_leaves_things_as_they_are(words):
+    words.write("strict", "")
+    words.run("submit", "m.yaml")
+
+    done = words.run("retry", "words_module_4", "--kind", "rate_limit")
+
+    assert done.returncode == 0
+    assert "nothing to retry (failed items: 1 task)" in done.stderr
+    assert len(words.read(f"{HOME}/v0/01_errors.json")) == 1
