@@ -31,12 +31,18 @@ COMMANDS = {
     "list": Entry("runs", "List pipelines, or the versions of one."),
     "show": Entry("runs", "Show a run, or one item of it."),
     "logs": Entry("logs", "Show what the workers of a run logged."),
+    "failures": Entry("review", "Group what failed in a run by its cause."),
+    "explain": Entry("explain", "Tell one item's whole story: attempts, prompts, cost, files."),
+    "compare": Entry("compare", "Compare two versions of a pipeline item by item."),
+    "label": Entry("review", "Say how mature a version is; final ones are read-only."),
+    "mark": Entry("review", "Mark an item as good or bad."),
     "pause": Entry("watch", "Start no more items of a run; resume goes on."),
     "cancel": Entry("watch", "End a run early; what is done is kept."),
     "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),
     "worker": Entry("serve", "Run a worker for the broker."),
     "coordinator": Entry("serve", "Run a coordinator for the broker."),
     "simulator": Entry("serve", "Run a local server that behaves like an LLM provider."),
+    "catalog": Entry("catalog", "Rebuild the index of runs from their folders."),
     "doctor": Entry("doctor", "Check broker, workers, catalog and keys."),
 }
 
