@@ -2,6 +2,112 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "AuthFailed",
+    "BadRequest",
+    "BatchqError",
+    "ConnectionFailed",
+    "ContextTooLong",
+    "Item",
+    "LimitError",
+    "LimitTimeout",
+    "Manifest",
+    "ManifestError",
+    "NotJson",
+    "Outcome",
+    "OutputError",
+    "Overloaded",
+    "Plan",
+    "PlanError",
+    "Problem",
+    "ProviderError",
+    "ProviderTimeout",
+    "QueueError",
+    "RateLimited",
+    "Refused",
+    "RequestTooLarge",
+    "RunExists",
+    "RunNotFound",
+    "SchemaMismatch",
+    "ServerFailed",
+    "Settings",
+    "StoreError",
+    "Summary",
+    "TaskError",
+    "Truncated",
+    "Usage",
+    "UsageError",
+    "__version__",
+    "check_manifest",
+    "load_manifest",
+    "load_settings",
+    "make_plan",
+]
+
+if TYPE_CHECKING:
+    from batchq.errors import (
+        AuthFailed,
+        BadRequest,
+        BatchqError,
+        ConnectionFailed,
+        ContextTooLong,
+        LimitError,
+        LimitTimeout,
+        ManifestError,
+        NotJson,
+        OutputError,
+        Overloaded,
+        PlanError,
+        Problem,
+        ProviderError,
+        ProviderTimeout,
+        QueueError,
+        RateLimited,
+        Refused,
+        RequestTooLarge,
+        RunExists,
+        RunNotFound,
+        SchemaMismatch,
+        ServerFailed,
+        StoreError,
+        TaskError,
+        Truncated,
+        UsageError,
+    )
+    from batchq.loader import check_manifest, load_manifest
+    from batchq.manifest import Manifest
+    from batchq.outcome import Outcome, Summary, Usage
+    from batchq.plan import Item, Plan
+    from batchq.planner import make_plan
+    from batchq.settings import Settings, load_settings
+else:  # a type checker that saw this would take any name for there
+    # Nothing is imported before it is used: `batchq --help` and workers start with this module.
+    _HOMES = {
+        "Item": "plan",
+        "Manifest": "manifest",
+        "Outcome": "outcome",
+        "Plan": "plan",
+        "Settings": "settings",
+        "Summary": "outcome",
+        "Usage": "outcome",
+        "check_manifest": "loader",
+        "load_manifest": "loader",
+        "load_settings": "settings",
+        "make_plan": "planner",
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'batchq' has no attribute {name!r}")
+        import importlib
+
+        module = importlib.import_module(f"batchq.{_HOMES.get(name, 'errors')}")
+        value = globals()[name] = getattr(module, name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

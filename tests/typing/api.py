@@ -1,0 +1,69 @@
+"""Typed use of the public API: not run, only type-checked (see `files` of mypy's settings)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+import batchq
+
+
+def load(path: Path) -> batchq.Manifest | None:
+    try:
+        return batchq.load_manifest(path, {"count": "5"}, env={})
+    except batchq.ManifestError as error:
+        assert_type(error.problems, tuple[batchq.Problem, ...])
+        assert_type(error.exit_code, int)
+        for problem in error.problems:
+            assert_type((problem.path, problem.line, problem.column), tuple[str, int, int])
+        return None
+
+
+def check(path: str) -> list[str]:
+    problems = batchq.check_manifest(path)
+    assert_type(problems, list[batchq.Problem])
+    return [str(problem) for problem in problems]
+
+
+def plan(manifest: batchq.Manifest) -> batchq.Plan:
+    planned = batchq.make_plan(manifest, slots={"llm": 25})
+    assert_type(planned.pipeline, str)
+    assert_type(planned.warnings, tuple[str, ...])
+    assert_type(planned.step(1).spec.name, str)
+    return planned
+
+
+def settings(home: Path) -> str:
+    made = batchq.Settings(broker_url="redis://127.0.0.1:6379/0", home=home)
+    assert_type(batchq.load_settings(home=home), batchq.Settings)
+    assert_type(made.lease_ttl_s, float)
+    return made.effective_catalog_url
+
+
+def add_up(outcomes: list[batchq.Outcome]) -> batchq.Summary:
+    summary = batchq.Summary()
+    for outcome in outcomes:
+        summary = summary + batchq.Summary.of(outcome)
+        assert_type(outcome.usage + batchq.Usage(calls=1), batchq.Usage)
+        assert_type(outcome.is_ok, bool)
+    assert_type(summary.usage.cost_usd, float)
+    return summary
+
+
+def item(item_id: str) -> batchq.Item:
+    return batchq.Item(item_id, 0, {"topic": "sums"})
+
+
+def wait(error: batchq.ProviderError) -> float | None:
+    assert_type(error.retryable, bool)
+    if isinstance(error, batchq.RateLimited):
+        return error.retry_after_s
+    return None
+
+
+def code_of(error: batchq.BatchqError) -> int:
+    return error.exit_code
+
+
+version: str = batchq.__version__
+batchq.load_manifesto  # type: ignore[attr-defined]  # a typo is found  # noqa: B018
