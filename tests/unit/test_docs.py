@@ -21,6 +21,7 @@ from batchq.manifest import (
     Step,
 )
 from batchq.planner import make_plan
+from batchq.settings import Settings
 from batchq.simulator import SimulatorOptions
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,12 @@ def test_every_alias_is_in_the_reference() -> None:
     text = (ROOT / "docs/manifest.md").read_text("utf-8")
 
     assert [name for name in (*STEP_ALIASES, *TOP_ALIASES) if f"`{name}`" not in text] == []
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+
+    assert [name for name in Settings.model_fields if f"| `{name}` |" not in text] == []
 
 
 def test_every_option_of_the_simulator_is_documented() -> None:
