@@ -217,7 +217,7 @@ def _load(
     problems.sort(key=lambda problem: (problem.path != str(path), problem.line, problem.column))
     if manifest is None:
         return None, problems
-    origin = Origin(path, document.text, document.places, {}, values, data)
+    origin = Origin(path, document.places, {}, values, data)
     commands = {f"params.{name}": f"{value}" for name, value in values.items() if name in given}
     named = manifest if manifest.name else manifest.model_copy(update={"name": _stem(path)})
     return _with_defaults(named).with_origin(replace(origin, commands=commands)), problems

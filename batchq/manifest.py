@@ -323,7 +323,6 @@ class Origin:
     """
 
     path: Path
-    text: str
     places: Mapping[tuple[str | int, ...], Place] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)

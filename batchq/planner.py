@@ -56,7 +56,7 @@ def make_plan(
     """
     have = os.environ if env is None else env
     planning = Planning(manifest, have, {**SLOTS, **(slots or {})})
-    planning.note("manifest", manifest.origin.text.encode())
+    planning.note("manifest", manifest.origin.path.read_bytes())
     planning.warnings += [str(problem) for problem in check_environment(manifest, have)]
     for number, step in enumerate(manifest.steps, start=1):
         planning.done[step.name] = _plan_step(planning, step, number)

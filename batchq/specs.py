@@ -101,7 +101,7 @@ def _text(planning: Planning, value: str, kind: str) -> tuple[str, bool]:
     if not is_inline(value):
         path = find_prompt(planning.manifest.base_dir, value)
         text, is_jinja = read_text(path, value), path.suffix == ".j2"
-        planning.note(f"{kind}:{value}", text.encode())
+        planning.note(f"{kind}:{value}", path.read_bytes())
     try:
         return resolve_text(text, planning.manifest.origin.params, planning.env), is_jinja
     except UnknownPlaceholder as error:

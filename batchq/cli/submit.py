@@ -112,10 +112,14 @@ def submit_command(
 @click.command("resume")
 @click.argument("run")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
+@click.option(
+    "--accept-drift", is_flag=True, help="Go on though files changed; the frozen ones are used."
+)
 @wish_options
 def resume_command(
     run: str,
     concurrency: int | None,
+    accept_drift: bool,  # noqa: FBT001
     workers: int | None,
     detach: bool,  # noqa: FBT001
     wait: bool,  # noqa: FBT001
@@ -131,6 +135,8 @@ def resume_command(
     if info is None:
         say(f"{run} is complete: nothing to do")
         return 0
+    if not accept_drift:
+        _refuse_drift(info)
 
     def go(info: RunInfo, services: Services) -> None:
         from batchq.queue.control import resume
@@ -192,6 +198,18 @@ def retry_command(
 
     wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
     return run_task(Task(load_run(record).plan, begin, go, before=record.run), settings, wishes)
+
+
+def _refuse_drift(info: RunInfo) -> None:
+    from batchq.drift import find_drift
+
+    if found := find_drift(info.plan):
+        changes = "\n".join(f"  {one}" for one in found)
+        raise UsageError(
+            f"since {info.pipeline}@{info.version} was submitted:\n{changes}\n"
+            "--accept-drift goes on with what was frozen then; to use the new files, submit them "
+            "as a new version, or `batchq rerun --manifest`"
+        )
 
 
 def settings_for(*, local: bool) -> Settings:

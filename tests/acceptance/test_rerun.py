@@ -216,3 +216,21 @@ def test_a_retry_of_another_kind_of_failure_leaves_things_as_they_are(words):
     assert done.returncode == 0
     assert "nothing to retry (failed items: 1 task)" in done.stderr
     assert len(words.read(f"{HOME}/v0/01_errors.json")) == 1
+
+
+def test_a_resume_refuses_files_that_changed_until_it_is_told_to_go_on(words):
+    words.write("strict", "")
+    stopping = textwrap.dedent(MANIFEST).replace("output_file: upper.json", "stop_on_error: true")
+    words.write("m.yaml", stopping)
+    assert words.run("submit", "m.yaml").returncode == 4
+    (words.folder / "strict").unlink()
+    words.write("m.yaml", stopping + "# a remark\n")
+
+    refused = words.run("resume", "words_module_4")
+    done = words.run("resume", "words_module_4", "--accept-drift")
+
+    assert refused.returncode == 2
+    assert "the manifest changed (" in refused.stderr
+    assert "--accept-drift" in refused.stderr
+    assert done.returncode == 3, done.stderr
+    assert len(words.read(f"{HOME}/v0/collated/02_double.json")) == 7
