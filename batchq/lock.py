@@ -11,9 +11,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from batchq import __version__
 from batchq.manifest import Manifest
 from batchq.plan import Plan
+from batchq.version import __version__
 
 PACKAGES = ("celery", "kombu", "redis", "requests", "pydantic", "jinja2", "jsonschema",
             "json-repair", "ruamel.yaml", "SQLAlchemy", "fsspec")  # fmt: skip

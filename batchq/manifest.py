@@ -355,7 +355,7 @@ class Manifest(Part):
     notify: NotYet = None
     schedule: NotYet = None
 
-    _origin: Origin = PrivateAttr(default_factory=lambda: Origin(Path("manifest.yaml"), ""))
+    _origin: Origin = PrivateAttr(default_factory=lambda: Origin(Path("manifest.yaml")))
 
     @property
     def origin(self) -> Origin:

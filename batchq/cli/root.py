@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-import batchq
+from batchq.version import __version__
 
 
 class Entry(NamedTuple):
@@ -29,7 +29,7 @@ COMMANDS = {
     "watch": Entry("watch", "Follow a run until it is over."),
     "status": Entry("runs", "Show how far runs are."),
     "list": Entry("runs", "List pipelines, or the versions of one."),
-    "show": Entry("runs", "Show a run, or one item of it."),
+    "show": Entry("show", "Show a run, or one item of it."),
     "logs": Entry("logs", "Show what the workers of a run logged."),
     "failures": Entry("review", "Group what failed in a run by its cause."),
     "explain": Entry("explain", "Tell one item's whole story: attempts, prompts, cost, files."),
@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(batchq.__version__, message="batchq %(version)s")
+@click.version_option(__version__, message="batchq %(version)s")
 def cli() -> None:
     """Runs large batches of LLM, API and CPU work from one YAML manifest.
 

@@ -9,8 +9,8 @@ import threading
 import uuid
 from typing import TYPE_CHECKING
 
-import batchq
 from batchq.errors import QueueError
+from batchq.version import __version__
 
 if TYPE_CHECKING:
     from batchq.services import Services
@@ -66,7 +66,7 @@ def beat(services: Services, name: str, *, role: str, queues: str = "", slots: i
         "role": role,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "version": batchq.__version__,
+        "version": __version__,
         "queues": queues,
         "slots": slots,
     }
