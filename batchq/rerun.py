@@ -9,7 +9,7 @@ from dataclasses import replace
 from batchq.conditions import compile_condition, evaluate
 from batchq.errors import PlanError, RunNotFound, TaskError, UsageError
 from batchq.lineage import redo_steps
-from batchq.plan import Item, Plan, Rerun
+from batchq.plan import Item, Plan, Rerun, asked_anew
 from batchq.ports import RunInfo
 from batchq.runs import create_version, open_folder
 from batchq.services import Services
@@ -117,7 +117,8 @@ def create_rerun(
     if not any(chosen.values()):
         raise UsageError(f"{base.pipeline}@{base.version}: no item is to be redone")
     plan = _fitting(base.plan, plan or base.plan)
-    plan = replace(plan, status=status or plan.status, notes=note)
+    # A rerun is made because of the answers that there are: the cache would give them again.
+    plan = replace(asked_anew(plan), status=status or plan.status, notes=note)
     indexes = {root: tuple(item.index for item in items) for root, items in chosen.items()}
     rerun = Rerun(base.version, base.folder, indexes, redo_steps(plan, indexes))
 

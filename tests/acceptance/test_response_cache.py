@@ -66,6 +66,22 @@ def test_a_second_submit_pays_nothing_and_no_cache_and_a_new_prompt_pay_again(
     assert "6 from cache" in project.run("status", "studio@v1").stdout
 
 
+def test_a_rerun_pays_for_its_items_and_their_new_answers_are_kept(
+    project: Any, simulator: Any
+) -> None:
+    provider = simulator()
+    write(project, provider.url)
+    submit(project)
+
+    redone = project.run("rerun", "studio", "3", env=KEY)
+    paid = provider.stats()["accepted"]
+    after = submit(project)
+
+    assert redone.returncode == 0, redone.stderr
+    assert (paid, provider.stats()["accepted"]) == (7, 7)
+    assert "6 from cache" in after
+
+
 def test_without_cache_in_the_manifest_every_submit_is_paid_and_nothing_is_kept(
     project: Any, simulator: Any
 ) -> None:

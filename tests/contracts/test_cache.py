@@ -17,7 +17,8 @@ from sqlalchemy import create_engine, text
 from batchq.errors import StoreError
 from batchq.outcome import Usage
 from batchq.ports import Cache, KeptAnswer
-from batchq.settings import redis_client_url
+from batchq.services import build_services
+from batchq.settings import Settings, redis_client_url
 from batchq.store import MemoryCache, open_cache
 from batchq.store.rediscache import INDEX, PREFIX, RedisCache
 from batchq.store.sqlcache import SqlCache
@@ -172,6 +173,30 @@ def test_the_broker_keeps_the_newest_answers_for_a_while_and_no_more(
     assert client.zrange(INDEX, 0, -1) == kept
     assert {0 < int(client.ttl(PREFIX + key)) <= 3600 for key in kept} == {True}  # type: ignore[arg-type]
     client.close()
+
+
+def test_workers_of_a_broker_share_its_redis_where_no_cache_is_set(redis_url: str) -> None:
+    one, other = (build_services(Settings(broker_url=redis_url)).tools.answers for _ in range(2))
+    assert one
+    assert other
+
+    one.keep(KEY, "text", "m-1", Usage(1, 10, 5))
+
+    assert other.find(KEY, None)
+
+
+def test_workers_share_the_cache_that_is_set_before_the_redis_of_the_broker(
+    redis_client: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(broker_url=redis_url, cache_url=f"sqlite:///{tmp_path}/cache.sqlite")
+    one, other = (build_services(settings).tools.answers for _ in range(2))
+    assert one
+    assert other
+
+    one.keep(KEY, "text", "m-1", Usage(1, 10, 5))
+
+    assert other.find(KEY, None)
+    assert redis_client.dbsize() == 0
 
 
 UNREACHABLE = {

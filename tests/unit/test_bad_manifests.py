@@ -102,6 +102,18 @@ BAD = {
         f"{SIM}{STEP}    prompt: prompts/generate.md\n    output_schema: {{type: objekt}}\n",
         "steps[0].output_schema: not a JSON Schema: ",
     ),
+    "cache that is neither yes nor no": (
+        f"providers: {{o: {{kind: simulator, cache: sometimes}}}}\n{STEP}    task: m:f\n",
+        "providers.o.cache: expected true, false or {max_age: 30d}, found the text `sometimes`",
+    ),
+    "cache with an age that is none": (
+        f"providers: {{o: {{kind: simulator, cache: {{max_age: old}}}}}}\n{STEP}    task: m:f\n",
+        "providers.o.cache.max_age: expected a duration such as 90s",
+    ),
+    "cache with another key": (
+        f"providers: {{o: {{kind: simulator, cache: {{maxage: 1d}}}}}}\n{STEP}    task: m:f\n",
+        "providers.o.cache.maxage: unknown key `maxage` (did you mean `max_age`?)",
+    ),
     "unknown provider": (
         f"{SIM}{STEP}    prompt: prompts/generate.md\n    provider: smi\n",
         "steps[0].provider: no provider `smi` (did you mean `sim`?)",

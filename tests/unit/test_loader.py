@@ -16,7 +16,7 @@ from batchq.loader import (
     json_schema,
     load_manifest,
 )
-from batchq.manifest import Manifest
+from batchq.manifest import Cache, Manifest
 
 TEXT = """\
 pipeline_name: demo
@@ -162,6 +162,35 @@ def test_a_range_of_steps_is_taken_by_name_or_number(
 def test_a_range_that_names_no_step_is_refused(path: Path, wanted: str) -> None:
     with pytest.raises(UsageError, match="--steps"):
         load_manifest(path, overrides=Overrides(steps=wanted))
+
+
+@pytest.mark.parametrize(
+    ("written", "cache"),
+    [
+        ("", None),
+        (", cache: false", None),
+        (", cache: true", Cache(max_age=None)),
+        (", cache: {}", Cache(max_age=None)),
+        (", cache: {max_age: 30d}", Cache(max_age=30 * 86400.0)),
+    ],
+)
+def test_a_cache_is_off_unless_asked_for(path: Path, written: str, cache: Cache | None) -> None:
+    path.write_text(TEXT.replace("tpm: 400k}", f"tpm: 400k}}{written}"))
+
+    assert load_manifest(path).providers["sim"].cache == cache
+
+
+def test_no_cache_asks_anew_where_there_is_a_cache_and_says_so(path: Path) -> None:
+    text = TEXT.replace("tpm: 400k}", "tpm: 400k}, cache: {max_age: 1d}")
+    text = text.replace("  sim:", "  plain: {kind: openai, model: m}\n  sim:")
+    path.write_text(text.replace("prompt: |", "provider: sim\n    prompt: |"))
+
+    manifest = load_manifest(path, overrides=Overrides(no_cache=True, concurrency=3))
+
+    assert manifest.providers["sim"].cache == Cache(max_age=0.0)
+    assert manifest.providers["sim"].limits.concurrency == 3
+    assert manifest.providers["plain"].cache is None
+    assert explain(manifest, "cache")[0] == "providers.sim.cache = {max_age: 0s} (command line)"
 
 
 def test_explain_says_where_a_value_came_from(path: Path) -> None:

@@ -56,6 +56,8 @@ def test_only_simulators_without_a_server_are_started(tmp_path: Path) -> None:
 
     assert list(simulators_of(plan)) == ["sim"]
     assert simulators_of(pointed) == {}
+    assert pointed.steps[0].spec.stages[0].provider
+    assert pointed.steps[0].spec.stages[0].provider.is_started
     assert pointed.steps[1] == plan.steps[1]
 
 

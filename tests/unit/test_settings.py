@@ -55,6 +55,28 @@ def test_a_broker_url_that_makes_no_sense_is_explained_without_its_password(
     assert "s3cret" not in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "sqlite:////tmp/c.sqlite",
+        "postgresql+psycopg://u@h/d",
+        "redis://h/1",
+        "redis+socket:///s",
+    ],
+)
+def test_a_cache_may_be_in_each_of_three_databases(url: str) -> None:
+    assert Settings(cache_url=url).cache_url == url
+
+
+@pytest.mark.parametrize("url", ["mysql://:s3cret@h/d", "/tmp/c.sqlite", "redis://:s3cret@h/first"])
+def test_a_cache_url_that_nothing_opens_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(UsageError, match=r"BATCHQ_CACHE_URL.*expected a URL such as") as caught:
+        load_settings(cache_url=url)
+
+    assert "s3cret" not in str(caught.value)
+
+
 def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHQ_LEASE_TTL_S", "soon")
     monkeypatch.setenv("BATCHQ_VISIBILITY_TIMEOUT_S", "-1")
