@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from batchq.errors import RunNotFound
+from batchq.errors import RunNotFound, StoreError
 from batchq.ledger.redis import summary_of
 from batchq.outcome import Outcome, Summary
 from batchq.plan import Plan, StepPlan
@@ -151,8 +151,18 @@ def _write_record(info: RunInfo, state: RunState, reason: str, services: Service
     folder = open_folder(info.folder)
     summaries = {step.spec.number: folder.summary(step.spec.number) for step in info.plan.steps}
     record = _record(info, state, sum(summaries.values(), Summary()), time.time())
+    record = _as_labelled(record, folder)
     folder.write_metadata(record, info.plan, summaries, reason)
     services.catalog_of(info).put_run(record)
+
+
+def _as_labelled(record: RunRecord, folder: RunFolder) -> RunRecord:
+    """Keeps the label and the note that people gave the version since it was submitted."""
+    try:
+        told = folder.read_metadata()
+    except StoreError:  # broken by hand: it is written anew
+        return record
+    return replace(record, status=told.pipeline_status, notes=told.notes)
 
 
 def _record(info: RunInfo, state: RunState, summary: Summary, now: float) -> RunRecord:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, UsageError
+from batchq.labels import require_changeable
 from batchq.ports import Progress, RunInfo, RunRecord, RunState, StepProgress
 from batchq.runs import find_run, load_run, open_folder, progress
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
@@ -73,6 +74,7 @@ def find_over(name: str, settings: Settings) -> RunRecord:
     found = find(name, settings)
     if found.record is None:
         raise UsageError(f"{name} was submitted elsewhere: retry it where its folder is")
+    require_changeable(found.record)
     state = found.progress().state
     if not state.is_over or live_broker_url(settings.home, found.run):
         raise UsageError(f"{found.name} is {state.value}: wait for its end, or pause it first")
@@ -142,4 +144,4 @@ def progress_of_record(record: RunRecord) -> Progress:
 
 def local_time(iso: str) -> str:
     """A UTC time as this machine's clock shows it."""
-    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S") if iso else ""
+    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%dT%H:%M:%S") if iso else ""

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+LONG_S = 600.0
+
 
 def put(text: str = "") -> None:
     """Writes data, which another program may read."""
@@ -37,6 +39,12 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}m {rest:02d}s"
     return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration to compare with others: in seconds, a long one in hours and minutes too."""
+    text = f"{seconds:.1f}s"
+    return text if seconds < LONG_S else f"{text} ({duration(seconds)})"
 
 
 def money(usd: float | None, unpriced_calls: int = 0) -> str:

@@ -1,17 +1,14 @@
-"""`batchq status`, `list` and `show`: what ran, and what runs."""
+"""`batchq status` and `list`: what ran, and what runs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
 from batchq.cli.display import cost_text, current_step
-from batchq.cli.lookup import Found, find, local_time, progress_of_record
-from batchq.cli.output import count, duration, money, put, put_json, say, table
+from batchq.cli.lookup import find, local_time
+from batchq.cli.output import duration, money, put, put_json, say, seconds_text, table
 from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
@@ -22,7 +19,6 @@ from batchq.settings import load_settings
 
 SHOWN_BY_DEFAULT = ("beta", "rc", "final")
 RULE = "=" * 70
-MAX_FAILED_SHOWN = 20
 
 
 @click.command("status")
@@ -117,7 +113,7 @@ def list_command(
     wanted = {*statuses} or {*SHOWN_BY_DEFAULT}
     shown = [one for one in records if every or one.status in wanted]
     if as_json:
-        put_json([_record_json(one) for one in shown])
+        put_json([record_json(one) for one in shown])
         return
     names = dict.fromkeys(one.pipeline for one in records)
     if not names:
@@ -150,7 +146,7 @@ def _put_pipeline(records: list[RunRecord], shown: list[RunRecord], showing: str
     put(RULE)
     put()
     for record in sorted(shown, key=_number):
-        for line in _version_lines(record, is_latest=record is latest):
+        for line in version_lines(record, is_latest=record is latest):
             put(line)
         put()
 
@@ -159,7 +155,8 @@ def _number(record: RunRecord) -> int:
     return int(record.version[1:])
 
 
-def _version_lines(record: RunRecord, *, is_latest: bool) -> list[str]:
+def version_lines(record: RunRecord, *, is_latest: bool) -> list[str]:
+    """One version, field by field."""
     lines = [
         f"{record.version}{' (latest)' if is_latest else ''}",
         f"  Created: {local_time(record.created_at)}",
@@ -169,7 +166,7 @@ def _version_lines(record: RunRecord, *, is_latest: bool) -> list[str]:
     lines.append(f"  Mode: {record.mode}")
     lines += [f"  Base: {record.base_version}"] if record.base_version else []
     if record.state is RunState.COMPLETED:
-        lines.append(f"  Duration: {duration(record.duration_s)}")
+        lines.append(f"  Duration: {seconds_text(record.duration_s)}")
     else:
         lines.append(f"  State: {record.state.value}")
     failed = f" ({record.summary.failed:,} failed)" if record.summary.failed else ""
@@ -180,7 +177,8 @@ def _version_lines(record: RunRecord, *, is_latest: bool) -> list[str]:
     return lines
 
 
-def _record_json(record: RunRecord) -> dict[str, Any]:
+def record_json(record: RunRecord) -> dict[str, Any]:
+    """One version for programs."""
     usage = record.summary.usage
     return {
         "run": record.run,
@@ -201,76 +199,3 @@ def _record_json(record: RunRecord) -> dict[str, Any]:
         "unpriced_calls": usage.unpriced_calls,
         "folder": record.folder,
     }
-
-
-@click.command("show")
-@click.argument("run")
-@click.argument("rest", nargs=-1, metavar="[vN] [ITEM]")
-@json_option
-def show_command(run: str, rest: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 (click)
-    """Shows RUN, or one ITEM of it: outputs, attempts, errors. PIPELINE vN is RUN, too."""
-    words = [*rest]
-    if words and words[0][:1] == "v" and words[0][1:].isdigit() and "@" not in run:
-        run = f"{run}@{words.pop(0)}"
-    if len(words) > 1:
-        raise click.UsageError(f"{words[1]!r} is one word too many")
-    found = find(run, load_settings())
-    if found.record is None:
-        raise RunNotFound(f"{found.name} was submitted elsewhere; `batchq status` shows it")
-    if words:
-        _show_item(found, found.record, words[0], as_json=as_json)
-    else:
-        _show_run(found, found.record, as_json=as_json)
-
-
-def _show_run(found: Found, record: RunRecord, *, as_json: bool) -> None:
-    services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
-    failed = services.catalog.items(record.run, state="failed", limit=MAX_FAILED_SHOWN)
-    seen = found.progress() if found.services else progress_of_record(record)
-    if as_json:
-        put_json({**_record_json(record), **progress_json(seen), "failed_items": list(failed)})
-        return
-    for line in _version_lines(record, is_latest=False):
-        put(line)
-    put(f"  Folder: {record.folder}")
-    put()
-    for line in summary_lines(seen):
-        put(line)
-    if failed:
-        put()
-        rows = [
-            (f"  {one['id']}", f"step {one['step']}", one["kind"], one["error"]) for one in failed
-        ]
-        for line in table(rows):
-            put(line)
-
-
-def _show_item(found: Found, record: RunRecord, item: str, *, as_json: bool) -> None:
-    services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
-    rows = [one for one in services.catalog.items(record.run, limit=10**9) if one["id"] == item]
-    if not rows:
-        raise RunNotFound(f"{found.name} has no item {item} that has ended")
-    if as_json:
-        put_json([{**one, "output": _output_of(record, one)} for one in rows])
-        return
-    for one in rows:
-        spent = f"{one['tokens']:,} tokens, {money(one['cost_usd'])}"
-        tries = count(one["attempts"], "attempt")
-        took = duration(one["duration_ms"] / 1000)
-        put(f"{item}  step {one['step']}  {one['state']}  {tries}, {took}, {spent}")
-        if one["error"]:
-            put(f"  {one['kind']}: {one['error']}")
-        output = _output_of(record, one)
-        if output is not None:
-            put(json.dumps(output, ensure_ascii=False, indent=2))
-
-
-def _output_of(record: RunRecord, row: Mapping[str, Any]) -> Any:
-    from batchq.store import safe_name
-
-    folder = Path(record.folder.removeprefix("file://"))
-    path = folder / "items" / safe_name(row["id"]) / f"{row['step']:02d}_output.json"
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None

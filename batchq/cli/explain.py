@@ -1,0 +1,200 @@
+"""`batchq explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from batchq.cli.output import count, duration, money, put, put_json
+from batchq.cli.request import json_option
+from batchq.outcome import Attempt, Outcome
+from batchq.services import COMMAND_PATIENCE_S, build_services
+from batchq.settings import load_settings
+from batchq.story import StepStory, Story
+
+_MAX_LINES = 12
+_MAX_CHARS = 400
+_SHORT_S = 0.05  # a wait that would be shown as 0.0s
+
+
+@click.command("explain")
+@click.argument("run")
+@click.argument("item")
+@json_option
+def explain_command(run: str, item: str, as_json: bool) -> None:  # noqa: FBT001 (click)
+    """Tells the whole story of ITEM in RUN: attempts, waits, prompts, cost, files, over all steps.
+
+    Where RUN is a rerun that took the item over, the story is that of the version that ran it.
+    """
+    from batchq.cli.versions import find_version
+    from batchq.story import tell
+
+    services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
+    story = tell(find_version(run, services)[1], item)
+    if as_json:
+        put_json(_story_json(story))
+        return
+    for line in _story_lines(story):
+        put(line)
+
+
+def _story_lines(story: Story) -> Iterator[str]:
+    summary = story.summary
+    tokens = summary.usage.input_tokens + summary.usage.output_tokens
+    name = f"{story.pipeline}@{story.version}"
+    yield f"{story.item_id} of {name}, number {story.index + 1:,} in the input"
+    if len(story.lineage) > 1:
+        yield f"  lineage  {' <- '.join(story.lineage)}"
+    if story.mark:
+        note = f": {story.mark.note}" if story.mark.note else ""
+        yield f"  mark     {story.mark.verdict}{note}"
+    spent = money(summary.usage.cost_usd, summary.usage.unpriced_calls)
+    yield f"  cost     {spent}, {count(summary.usage.calls, 'call')}, {count(tokens, 'token')}"
+    for step in story.steps:
+        yield ""
+        yield from _step_lines(story, step)
+
+
+def _step_lines(story: Story, step: StepStory) -> Iterator[str]:
+    name = f" as {step.item_id}" if step.item_id not in ("", story.item_id) else ""
+    where = f", in {step.version}" if step.version != story.version else ""
+    yield f"{step.number} {step.step}{name}: {_state(step)}{where}"
+    if step.outcome is None:
+        return
+    outcome = step.outcome
+    if outcome.error:
+        yield f"  error    {outcome.error.kind}: {_cut(outcome.error.message)}"
+    for attempt in outcome.attempts:
+        yield f"  {_attempt_line(attempt)}"
+    if outcome.worker:
+        yield f"  worker   {outcome.worker}"
+    if step.prompt_path:
+        yield f"  prompt   {step.prompt_path}"
+        yield from (f"    {line}" for line in _excerpt(step.prompt))
+    if step.output_path:
+        yield f"  output   {step.output_path}"
+    if step.is_edited:
+        yield "           edited by hand: it is not what the run wrote, and collating leaves it out"
+    if not outcome.is_ok and outcome.raw:
+        yield "  answer"
+        yield from (f"    {line}" for line in _excerpt(outcome.raw))
+
+
+def _state(step: StepStory) -> str:
+    if not step.is_reached:
+        return "did not come here"
+    if step.outcome is None:
+        return "has not ended"
+    outcome = step.outcome
+    words = [outcome.state.value]
+    if outcome.cached:
+        words.append("out of the cache")
+    if outcome.repaired:
+        words.append("its JSON was repaired")
+    words += [count(len(outcome.attempts), "attempt"), duration(_took_s(outcome))]
+    if outcome.usage.calls:
+        words.append(money(outcome.usage.cost_usd, outcome.usage.unpriced_calls))
+    return ", ".join(words)
+
+
+def _attempt_line(attempt: Attempt) -> str:
+    stage = f" {attempt.stage}" if attempt.stage else ""
+    waited = (
+        f" after a wait of {duration(attempt.waited_s)}" if attempt.waited_s >= _SHORT_S else ""
+    )
+    usage = attempt.usage
+    tokens = f", {usage.input_tokens:,} + {usage.output_tokens:,} tokens" if usage.calls else ""
+    model = f", {attempt.model}" if attempt.model else ""
+    error = attempt.error
+    end = f"{error.kind}: {_cut(error.message)}" if error else "ok"
+    took = duration(attempt.duration_s)
+    return f"attempt{stage} {attempt.number}  {took}{waited}{tokens}{model}: {end}"
+
+
+def _took_s(outcome: Outcome) -> float:
+    return max(0.0, outcome.ended_at - outcome.started_at)
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_CHARS else f"{line[:_MAX_CHARS]}…"
+
+
+def _excerpt(text: str) -> list[str]:
+    lines = text.splitlines()
+    shown = [line[:_MAX_CHARS] for line in lines[:_MAX_LINES]]
+    rest = len(lines) - len(shown)
+    return [*shown, f"… and {count(rest, 'more line', 'more lines')}"] if rest else shown
+
+
+def _story_json(story: Story) -> dict[str, Any]:
+    usage = story.summary.usage
+    return {
+        "item": story.item_id,
+        "index": story.index,
+        "run": f"{story.pipeline}@{story.version}",
+        "lineage": list(story.lineage),
+        "mark": {"verdict": story.mark.verdict.value, "note": story.mark.note, "at": story.mark.at}
+        if story.mark
+        else None,
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": usage.cost_usd,
+        "unpriced_calls": usage.unpriced_calls,
+        "data": story.data,
+        "steps": [_step_json(step) for step in story.steps],
+    }
+
+
+def _step_json(step: StepStory) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "number": step.number,
+        "step": step.step,
+        "item": step.item_id or None,
+        "version": step.version,
+        "state": "not reached" if not step.is_reached else "waiting",
+    }
+    if step.outcome is None:
+        return told
+    outcome = step.outcome
+    return told | {
+        "state": outcome.state.value,
+        "error": {"kind": outcome.error.kind, "message": outcome.error.message}
+        if outcome.error
+        else None,
+        "attempts": [_attempt_json(attempt) for attempt in outcome.attempts],
+        "duration_s": _took_s(outcome),
+        "calls": outcome.usage.calls,
+        "input_tokens": outcome.usage.input_tokens,
+        "output_tokens": outcome.usage.output_tokens,
+        "cost_usd": outcome.usage.cost_usd,
+        "cached": outcome.cached,
+        "repaired": outcome.repaired,
+        "worker": outcome.worker,
+        "prompt_file": step.prompt_path or None,
+        "prompt": step.prompt or None,
+        "output_file": step.output_path or None,
+        "output": step.output,
+        "is_edited": step.is_edited,
+        "raw": outcome.raw or None,
+    }
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "stage": attempt.stage,
+        "started_at": attempt.started_at,
+        "duration_s": attempt.duration_s,
+        "waited_s": attempt.waited_s,
+        "model": attempt.model,
+        "input_tokens": attempt.usage.input_tokens,
+        "output_tokens": attempt.usage.output_tokens,
+        "cost_usd": attempt.usage.cost_usd,
+        "error": {"kind": attempt.error.kind, "message": attempt.error.message}
+        if attempt.error
+        else None,
+    }

@@ -1,0 +1,94 @@
+"""What people think of single items, in `marks.json` of their version."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from batchq.errors import StoreError
+from batchq.store.disk import DiskFiles
+from batchq.store.files import explained
+from batchq.store.folder import RunFolder
+from batchq.store.search import read_names
+
+_PATH = "marks.json"
+_ITEMS_FILE = re.compile(r"(\d{2,})_items\.jsonl")
+
+
+class Verdict(StrEnum):
+    """What somebody thinks of an item."""
+
+    GOOD = "good"  # leave it as it is
+    BAD = "bad"  # `batchq rerun --marked bad` redoes it
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A verdict on an item; `at` is UTC in ISO 8601."""
+
+    verdict: Verdict
+    note: str
+    at: str
+
+
+def read_marks(folder: RunFolder) -> dict[str, Mark]:
+    """The marks that were made in this version, by item id."""
+    if not folder.files.exists(_PATH):
+        return {}
+    try:
+        return _ADAPTER.validate_json(folder.files.read(_PATH))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StoreError(
+            f"{folder.files.full(_PATH)}: broken: {place + ': ' if place else ''}{first['msg']}. "
+            "What to do: mend the JSON, or remove the file and with it the marks"
+        ) from error
+
+
+def marks_of(folder: RunFolder) -> dict[str, Mark]:
+    """The marks that hold in a version: its own, and those of its base for items not redone."""
+    own = read_marks(folder)
+    rerun = folder.rerun()
+    if rerun is None:
+        return own
+    redone = set(_own_ids(folder))
+    before = marks_of(RunFolder.open(rerun.folder))
+    return {item: mark for item, mark in before.items() if item not in redone} | own
+
+
+def put_mark(folder: RunFolder, item_id: str, mark: Mark) -> None:
+    """Adds or replaces the mark of one item; on a disk two callers at once both get theirs in."""
+    with _held(folder):
+        marks = read_marks(folder) | {item_id: mark}
+        folder.files.write(_PATH, _ADAPTER.dump_json(marks, indent=2) + b"\n", durable=True)
+
+
+def _own_ids(folder: RunFolder) -> Iterator[str]:
+    for name in folder.files.names("state"):
+        if matched := _ITEMS_FILE.fullmatch(name):
+            yield from (name for _, name in read_names(folder, int(matched[1])))
+
+
+@contextmanager
+def _held(folder: RunFolder) -> Iterator[None]:
+    """Keeps other markers out. An object store has no locks: there the last one wins."""
+    if not isinstance(folder.files, DiskFiles):
+        yield
+        return
+    path = Path(folder.files.full("state/marks.lock"))
+    with explained(str(path)):
+        path.parent.mkdir(exist_ok=True)
+        with path.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+_ADAPTER: TypeAdapter[dict[str, Mark]] = TypeAdapter(dict[str, Mark])

@@ -1,0 +1,77 @@
+"""Finds one item among the frozen items of a version, without decoding those before it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from batchq.errors import StoreError
+from batchq.outcome import Outcome
+from batchq.plan import Item
+from batchq.store.folder import RunFolder
+from batchq.store.rows import to_json
+
+_HEAD = re.compile(rb'\{"id": ("(?:[^"\\]|\\.)*"), "index": (\d+), ')
+"""How `frozen.freeze` begins a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An item, and how many stand before it in the step's frozen file."""
+
+    step: int
+    position: int
+    item: Item
+
+
+def find_id(folder: RunFolder, step: int, item_id: str) -> Place | None:
+    """Finds an item by its id; None if the version does not run it in this step."""
+    # A line is escaped as a whole if anything in it needs it.
+    wanted = {to_json(item_id), json.dumps(item_id).encode()}
+    return _find(folder, step, lambda id_text, _: id_text in wanted)
+
+
+def find_index(folder: RunFolder, step: int, index: int) -> Place | None:
+    """Finds an item by its index, under which it flows from step to step."""
+    wanted = str(index).encode()
+    return _find(folder, step, lambda _, index_text: index_text == wanted)
+
+
+def read_names(folder: RunFolder, step: int) -> Iterator[tuple[int, str]]:
+    """Index and id of a step's frozen items, in order; none while they are not frozen."""
+    for _, id_text, index_text, _ in _lines(folder, step):
+        yield int(index_text), json.loads(id_text)
+
+
+def read_outcome(folder: RunFolder, place: Place) -> Outcome | None:
+    """Reads what became of an item out of its batch; None while it has not ended."""
+    size = folder.read_plan().step(place.step).pacing.batch_size
+    number = place.position // size
+    is_collated = folder.has_batch(place.step, number)
+    found = (folder.read_batch if is_collated else folder.parked)(place.step, number)
+    return next((one for one in found if one.index == place.item.index), None)
+
+
+def _find(folder: RunFolder, step: int, is_wanted: Callable[[bytes, bytes], bool]) -> Place | None:
+    for position, id_text, index_text, line in _lines(folder, step):
+        if is_wanted(id_text, index_text):
+            row = json.loads(line)
+            return Place(step, position, Item(row["id"], row["index"], row["data"]))
+    return None
+
+
+def _lines(folder: RunFolder, step: int) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+    path = f"state/{step:02d}_items.jsonl"
+    if folder.item_count(step) is None:
+        return
+    with folder.files.reader(path) as file:
+        for position, line in enumerate(file):
+            head = _HEAD.match(line)
+            if head is None:
+                raise StoreError(
+                    f"{folder.files.full(path)}:{position + 1}: broken. It was changed after the "
+                    "submit: restore it, or submit a new version"
+                )
+            yield position, head[1], head[2], line
