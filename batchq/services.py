@@ -59,10 +59,12 @@ class Services:
             RedisLimiter(self.redis),
             get_provider,
             tuple(self.settings.tasks),
-            answers=Answers(self._open_cache),
+            answers=Answers(lambda: self.cache),
         )
 
-    def _open_cache(self) -> Cache:
+    @cached_property
+    def cache(self) -> Cache:
+        """Where workers keep answers; raises StoreError if it is out of reach."""
         from batchq.store.cache import open_cache
         from batchq.store.rediscache import RedisCache
 

@@ -46,7 +46,8 @@ class Finding:
 def doctor_command(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click)
     """Checks the broker, its workers and the catalog; with the manifest FILE its keys, too."""
     settings = load_settings()
-    findings = [*_check_broker(settings), *_check_catalog(settings), *_check_disk(settings)]
+    checks = (_check_broker, _check_catalog, _check_cache, _check_disk)
+    findings = [finding for check in checks for finding in check(settings)]
     if file is not None:
         findings += _check_manifest(file)
     if as_json:
@@ -150,6 +151,17 @@ def _check_catalog(settings: Settings) -> Iterator[Finding]:
         yield Finding("catalog", ok=False, detail=str(error), advice="mend BATCHQ_CATALOG_URL")
         return
     yield Finding("catalog", ok=True, detail=f"{shown}, {number} runs")
+
+
+def _check_cache(settings: Settings) -> Iterator[Finding]:
+    if not settings.cache_url:
+        return  # then it is the broker's Redis or a file in the home folder
+    try:
+        build_services(settings, patience_s=COMMAND_PATIENCE_S).cache.get("")
+    except BatchqError as error:
+        yield Finding("cache", ok=False, detail=str(error), advice="mend BATCHQ_CACHE_URL")
+        return
+    yield Finding("cache", ok=True, detail=f"{settings.cache_url.partition('://')[0]}:// answers")
 
 
 def _check_disk(settings: Settings) -> Iterator[Finding]:

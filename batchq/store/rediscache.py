@@ -40,13 +40,16 @@ class RedisCache:
 
     def put(self, key: str, answer: KeptAnswer) -> None:
         """See ports.Cache."""
+        text = encode_answer(answer)
         with _explained():
-            self._client.set(PREFIX + key, encode_answer(answer), ex=self._keep_s)
-            if self._most is not None:
-                self._make_room(key, answer.stored_at, self._most)
+            if self._most is None:
+                self._client.set(PREFIX + key, text, ex=self._keep_s)
+            else:
+                self._put_bounded(key, text, answer.stored_at, self._most)
 
-    def _make_room(self, key: str, now: float, most: int) -> None:
+    def _put_bounded(self, key: str, text: str, now: float, most: int) -> None:
         with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(PREFIX + key, text, ex=self._keep_s)
             pipe.zadd(INDEX, {key: now})
             if self._keep_s is not None:
                 pipe.zremrangebyscore(INDEX, "-inf", now - self._keep_s)

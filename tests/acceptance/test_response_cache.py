@@ -130,6 +130,18 @@ def test_a_cache_out_of_reach_fails_no_item(project: Any, simulator: Any) -> Non
     assert sum("Check BATCHQ_CACHE_URL" in text for text in logs) == 1
 
 
+def test_doctor_says_whether_the_cache_is_in_reach(project: Any) -> None:
+    good = {"BATCHQ_CACHE_URL": f"sqlite:///{project.folder}/cache.sqlite"}
+    bad = {"BATCHQ_CACHE_URL": "redis://:s3cret@127.0.0.1:1/0"}
+
+    reached, not_reached = (project.run("doctor", env=env).stdout for env in (good, bad))
+
+    assert "ok    cache: sqlite:// answers" in reached
+    assert "FAIL  cache: " in not_reached
+    assert "mend BATCHQ_CACHE_URL" in not_reached
+    assert "s3cret" not in not_reached
+
+
 def test_a_cache_url_that_makes_no_sense_is_refused_before_anything_is_paid(
     project: Any, simulator: Any
 ) -> None:
