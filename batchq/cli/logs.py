@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from batchq.cli.interrupts import Interrupts
-from batchq.cli.lookup import find
 from batchq.cli.output import put, say
 from batchq.embedded.stack import find_folder, live_broker_url
 from batchq.errors import RunNotFound
+from batchq.interrupts import Interrupts
+from batchq.lookup import Found, find
+from batchq.ports import iso
+from batchq.runs import open_folder
 from batchq.settings import load_settings
 
 
@@ -20,14 +22,20 @@ from batchq.settings import load_settings
 @click.argument("item", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run's processes end.")
 def logs_command(run: str, item: str | None, follow: bool) -> None:  # noqa: FBT001 (click)
-    """Shows what the embedded workers of RUN logged, or only the lines that name ITEM."""
+    """Shows what happened in RUN and what its workers logged, or only what names ITEM.
+
+    Workers of the embedded stack, that is: those on a broker log where they run.
+    """
     settings = load_settings()
     found = find(run, settings)
+    told = _put_events(found, item)
     folder = find_folder(settings.home, found.run)
     if folder is None:
-        raise RunNotFound(
-            f"{found.name} left no logs here: its workers ran elsewhere, or the logs are gone"
-        )
+        if not told:
+            raise RunNotFound(
+                f"{found.name} left no logs here: its workers ran elsewhere, or the logs are gone"
+            )
+        return
     places: dict[Path, int] = {}
     with Interrupts() as interrupts:
         while True:
@@ -35,8 +43,22 @@ def logs_command(run: str, item: str | None, follow: bool) -> None:  # noqa: FBT
             if not follow or interrupts.is_set or not live_broker_url(settings.home, found.run):
                 break
             time.sleep(0.2)
-    if not any(places.values()):
+    if not told and not any(places.values()):
         say(f"{found.name} logged nothing")
+
+
+def _put_events(found: Found, item: str | None) -> int:
+    """Prints the run's own events; returns how many there are."""
+    if found.record is None:
+        return 0
+    number = 0
+    for event in open_folder(found.record.folder).read_log():
+        number += 1
+        fields = {key: value for key, value in event.items() if key not in ("ts", "event", "level")}
+        words = " ".join(f"{key}={value}" for key, value in fields.items() if value != "")
+        if item is None or item in words:
+            put(f"run: {iso(event['ts'])} {event['level']} {event['event']} {words}".rstrip())
+    return number
 
 
 def _put_new_lines(logs: Path, places: dict[Path, int], item: str | None) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from batchq.cli.output import count, duration, money, put, put_json, say, table
-from batchq.cli.preflight import simulator_problems
 from batchq.cli.request import (
     choice_options,
     json_option,
@@ -18,9 +17,10 @@ from batchq.cli.request import (
     manifest_argument,
     params_option,
 )
-from batchq.cli.summary import EXIT_OK
 from batchq.errors import Problem, UsageError
+from batchq.exits import EXIT_OK
 from batchq.plan import Plan, StepPlan
+from batchq.preflight import simulator_problems
 
 EXIT_INVALID = 2
 EXIT_WORK_TO_DO = 10

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import click
 
-LONG_S = 600.0
+from batchq.amounts import count, duration, money, seconds_text
+
+__all__ = [
+    "count",
+    "duration",
+    "local_time",
+    "money",
+    "put",
+    "put_json",
+    "say",
+    "seconds_text",
+    "table",
+]
 
 
 def put(text: str = "") -> None:
@@ -26,35 +39,6 @@ def say(text: str = "") -> None:
     click.echo(text, err=True)
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A number and its noun: `1 item`, `1,200 items`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A duration as people say it: 4.2s, 3m 20s, 2h 05m."""
-    if seconds < 59.95:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m {rest:02d}s"
-    return f"{minutes // 60}h {minutes % 60:02d}m"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration to compare with others: in seconds, a long one in hours and minutes too."""
-    text = f"{seconds:.1f}s"
-    return text if seconds < LONG_S else f"{text} ({duration(seconds)})"
-
-
-def money(usd: float | None, unpriced_calls: int = 0) -> str:
-    """Dollars; says so where calls have no known price."""
-    if usd is None:
-        return "unknown, no prices"
-    text = "$0.00" if usd == 0 else f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}"
-    return f"{text} + {count(unpriced_calls, 'unpriced call')}" if unpriced_calls else text
-
-
 def table(rows: Sequence[tuple[str, ...]], align: str = "") -> list[str]:
     """Lines of columns as wide as their widest cell; `align` has `>` for numbers, else `<`."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -63,3 +47,8 @@ def table(rows: Sequence[tuple[str, ...]], align: str = "") -> list[str]:
         "  ".join(f"{cell:{how[i]}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
         for row in rows
     ]
+
+
+def local_time(iso: str) -> str:
+    """A UTC time as this machine's clock shows it."""
+    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%dT%H:%M:%S") if iso else ""

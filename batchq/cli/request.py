@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from batchq.cli.preflight import require_sound_simulators
+from batchq.preflight import require_sound_simulators
 
 if TYPE_CHECKING:
     from batchq.manifest import Manifest

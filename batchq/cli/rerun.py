@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from batchq.cli.output import count, put, put_json, say
+from batchq.cli.report import wishes_of
 from batchq.cli.request import params_option
-from batchq.cli.submit import run_task, settings_for, wish_options
-from batchq.cli.wishes import Task, Wishes
+from batchq.cli.submit import run_task, wish_options
 from batchq.errors import UsageError
+from batchq.launch import settings_for
+from batchq.wishes import Task
 
 if TYPE_CHECKING:
     from batchq.plan import Plan
@@ -98,8 +100,15 @@ def rerun_command(
 
         start(info, services)
 
-    wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
-    return run_task(Task(plan, begin, go), settings, wishes)
+    wishes = wishes_of(
+        concurrency,
+        workers,
+        detach=detach,
+        quiet=wait or as_json,
+        as_json=as_json,
+        timeout_s=timeout,
+    )
+    return run_task(Task(plan, begin, go), settings, wishes, as_json=as_json)
 
 
 def _base(pipeline: str, version: str | None, services: Services) -> RunInfo:

@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
-from batchq.cli.display import cost_text, current_step
-from batchq.cli.lookup import find, local_time
-from batchq.cli.output import duration, money, put, put_json, say, seconds_text, table
+from batchq.cli.output import duration, local_time, money, put, put_json, say, seconds_text, table
 from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
+from batchq.lookup import find
 from batchq.ports import Progress, RunRecord, RunState
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import load_settings
+from batchq.views import cost_text, current_step
 
 SHOWN_BY_DEFAULT = ("beta", "rc", "final")
 RULE = "=" * 70

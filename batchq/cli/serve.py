@@ -9,11 +9,11 @@ from typing import NoReturn
 
 import click
 
-from batchq.cli.interrupts import Interrupts
 from batchq.cli.output import say
 from batchq.embedded.pools import DEFAULT_CONCURRENCY
 from batchq.embedded.stack import start_stack
 from batchq.errors import UsageError
+from batchq.interrupts import Interrupts
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.settings import Settings, load_settings
 

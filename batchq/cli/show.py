@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchq.cli.lookup import Found, find, progress_of_record
 from batchq.cli.output import count, duration, money, put, put_json, table
 from batchq.cli.request import json_option
 from batchq.cli.runs import record_json, version_lines
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
+from batchq.lookup import Found, find, progress_of_record
 from batchq.ports import RunRecord
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings

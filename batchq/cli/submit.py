@@ -1,7 +1,4 @@
-"""`batchq submit` and `batchq resume`.
-
-What only a started run needs is imported after its workers are on their way, in `drive`.
-"""
+"""`batchq submit`, `resume` and `retry`."""
 
 from __future__ import annotations
 
@@ -12,22 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from batchq.cli.interrupts import Interrupts
+from batchq import launch
 from batchq.cli.manifests import show_plan, slots_of
 from batchq.cli.output import say
-from batchq.cli.preflight import require_keys
+from batchq.cli.report import put_queued, wishes_of
 from batchq.cli.request import choice_options, json_option, load_request, manifest_argument
-from batchq.cli.wishes import Task, Wishes
-from batchq.embedded.pools import (
-    launch_coordinator,
-    launch_simulators,
-    launch_workers,
-    pools_of,
-    simulators_of,
-)
-from batchq.embedded.stack import start_stack
 from batchq.errors import UsageError
-from batchq.settings import Settings, load_settings
+from batchq.launch import settings_for
+from batchq.preflight import require_keys
+from batchq.settings import Settings
+from batchq.wishes import Task, Wishes
 
 if TYPE_CHECKING:
     from batchq.outcome import Outcome
@@ -105,8 +96,15 @@ def submit_command(
 
         start(info, services)
 
-    wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
-    return run_task(Task(plan, begin, go), settings, wishes)
+    wishes = wishes_of(
+        concurrency,
+        workers,
+        detach=detach,
+        quiet=wait or as_json,
+        as_json=as_json,
+        timeout_s=timeout,
+    )
+    return run_task(Task(plan, begin, go), settings, wishes, as_json=as_json)
 
 
 @click.command("resume")
@@ -128,7 +126,7 @@ def resume_command(
     as_json: bool,  # noqa: FBT001
 ) -> int:
     """Goes on with RUN where it stopped: same version, the items that have not run."""
-    from batchq.cli.lookup import find_resumable
+    from batchq.lookup import find_resumable
 
     settings = settings_for(local=local)
     info = find_resumable(run, settings)
@@ -143,8 +141,17 @@ def resume_command(
 
         resume(info, services, is_private=not settings.broker_url)
 
-    wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
-    return run_task(Task(info.plan, lambda _: info, go, before=info.run), settings, wishes)
+    wishes = wishes_of(
+        concurrency,
+        workers,
+        detach=detach,
+        quiet=wait or as_json,
+        as_json=as_json,
+        timeout_s=timeout,
+    )
+    return run_task(
+        Task(info.plan, lambda _: info, go, before=info.run), settings, wishes, as_json=as_json
+    )
 
 
 @click.command("retry")
@@ -169,7 +176,7 @@ def retry_command(
 
     Items of later steps that now have an input run, too.
     """
-    from batchq.cli.lookup import find_over, kinds_of_failures
+    from batchq.lookup import find_over, kinds_of_failures
     from batchq.runs import load_run, reopen_run
 
     settings = settings_for(local=local)
@@ -196,8 +203,17 @@ def retry_command(
 
         resume(info, services, is_private=not settings.broker_url)
 
-    wishes = Wishes(concurrency, workers, detach, wait or as_json, as_json, timeout)
-    return run_task(Task(load_run(record).plan, begin, go, before=record.run), settings, wishes)
+    wishes = wishes_of(
+        concurrency,
+        workers,
+        detach=detach,
+        quiet=wait or as_json,
+        as_json=as_json,
+        timeout_s=timeout,
+    )
+    return run_task(
+        Task(load_run(record).plan, begin, go, before=record.run), settings, wishes, as_json=as_json
+    )
 
 
 def _refuse_drift(info: RunInfo) -> None:
@@ -212,34 +228,10 @@ def _refuse_drift(info: RunInfo) -> None:
         )
 
 
-def settings_for(*, local: bool) -> Settings:
-    """The settings; with `local` those of the embedded stack, broker or not."""
-    settings = load_settings()
-    return settings.model_copy(update={"broker_url": ""}) if local else settings
-
-
-def run_task(task: Task, settings: Settings, wishes: Wishes) -> int:
+def run_task(task: Task, settings: Settings, wishes: Wishes, *, as_json: bool) -> int:
     """Begins a run, or takes it up again, and follows it; returns the exit code."""
-    lacks_coordinator = False
-    if settings.broker_url:
-        from batchq.cli.drive import has_coordinator, run_elsewhere
-
-        lacks_coordinator = not has_coordinator(settings)
-        if wishes.detach or not (lacks_coordinator or simulators_of(task.plan)):
-            return run_elsewhere(task, settings, wishes)
-    elif wishes.detach:
-        raise UsageError(
-            "--detach needs workers that go on by themselves: set BATCHQ_BROKER_URL, or leave "
-            "--detach out"
-        )
-    with Interrupts() as interrupts, start_stack(settings, task.before) as stack:
-        if not settings.broker_url:
-            slots = {"concurrency": wishes.concurrency, "workers": wishes.workers}
-            launch_workers(stack, task.plan, pools_of(task.plan, **slots))
-        elif lacks_coordinator:
-            say("no coordinator is alive on this broker: this command is one until the run ends")
-            launch_coordinator(stack, task.plan)
-        simulators = launch_simulators(stack, task.plan)
-        from batchq.cli.drive import run_on_stack
-
-        return run_on_stack(task, stack, simulators, interrupts, wishes)
+    driven = launch.run_task(task, settings, wishes)
+    if driven.ended is None:
+        put_queued(driven.info, as_json=as_json)
+        return 0
+    return driven.ended.code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from batchq.cli.lookup import local_time
+from batchq.cli.output import local_time
 from batchq.ports import RunRecord
 from batchq.runs import find_run
 from batchq.services import Services

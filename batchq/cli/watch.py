@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import click
 
-from batchq.cli.drive import follow_elsewhere, report
-from batchq.cli.follow import Ended
-from batchq.cli.interrupts import Interrupts
-from batchq.cli.lookup import find
 from batchq.cli.output import say
+from batchq.cli.report import put_end, wishes_of
 from batchq.cli.request import json_option
-from batchq.cli.summary import exit_code
-from batchq.cli.wishes import Wishes
+from batchq.drive import follow_elsewhere
 from batchq.errors import QueueError
+from batchq.exits import exit_code
+from batchq.follow import Ended
+from batchq.lookup import find
 from batchq.ports import RunState
 from batchq.queue.control import stop
 from batchq.settings import load_settings
@@ -30,11 +29,11 @@ def watch_command(run: str, timeout: float | None, as_json: bool) -> int:  # noq
     if found.services is None:
         seen = found.progress()
         code = exit_code(seen)
-        report(Ended(seen, code, is_over=True), as_json=as_json)
+        put_end(Ended(seen, code, is_over=True), as_json=as_json)
         return code
-    wishes = Wishes(quiet=as_json, as_json=as_json, timeout_s=timeout)
-    with Interrupts() as interrupts:
-        return follow_elsewhere(found.run, found.name, found.services, interrupts, wishes)
+    wishes = wishes_of(quiet=as_json, as_json=as_json, timeout_s=timeout)
+    with wishes.interrupts:
+        return follow_elsewhere(found.run, found.name, found.services, wishes).code
 
 
 @click.command("pause")

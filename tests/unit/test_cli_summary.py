@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from batchq.cli.display import Pace, PlainView
 from batchq.cli.output import duration, money, table
-from batchq.cli.summary import INTERRUPTED, as_json, exit_code, summary_lines
+from batchq.cli.summary import as_json, summary_lines
+from batchq.exits import INTERRUPTED, exit_code
 from batchq.outcome import Summary, Usage
 from batchq.ports import Progress, RunState, StepProgress
+from batchq.views import Pace, PlainView
 
 USAGE = Usage(calls=12, input_tokens=3400, output_tokens=900, cost_nusd=20_000_000)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, UsageError
@@ -140,8 +139,3 @@ def progress_of_record(record: RunRecord) -> Progress:
     if seen.state.is_over:
         return seen
     return replace(seen, state=RunState.PAUSED, reason="it stopped before it was done")
-
-
-def local_time(iso: str) -> str:
-    """A UTC time as this machine's clock shows it."""
-    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%dT%H:%M:%S") if iso else ""

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batchq.interrupts import Interrupts
 from batchq.plan import Plan
 
 if TYPE_CHECKING:
+    from batchq.follow import Ended
     from batchq.ports import RunInfo
     from batchq.services import Services
+    from batchq.views import View
+
+
+def _ignore(_: Ended) -> None:
+    """Reports to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How a run is started and followed."""
+    """How a run is started and followed.
 
+    `report` is told the end before the processes are stopped, which takes a moment.
+    """
+
+    make_view: Callable[[], View]
+    report: Callable[[Ended], None] = _ignore
+    interrupts: Interrupts = field(default_factory=Interrupts)
     concurrency: int | None = None
     workers: int | None = None
     detach: bool = False
-    quiet: bool = False
-    as_json: bool = False
     timeout_s: float | None = None
 
 
@@ -37,3 +48,11 @@ class Task:
     begin: Callable[[Services], RunInfo]
     go: Callable[[RunInfo, Services], None]
     before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """A run that was begun; `ended` is None if it was left to others."""
+
+    info: RunInfo
+    ended: Ended | None

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchq.cli.display import View
-from batchq.cli.interrupts import Interrupts
-from batchq.cli.summary import EXIT_INTERRUPTED, EXIT_TIMED_OUT, INTERRUPTED, exit_code
 from batchq.errors import QueueError
+from batchq.exits import EXIT_INTERRUPTED, EXIT_TIMED_OUT, INTERRUPTED, exit_code
+from batchq.interrupts import Interrupts
 from batchq.ports import Progress, RunState
 from batchq.queue.control import stop
 from batchq.runs import progress
 from batchq.services import Services
+from batchq.views import View
 
 POLL_S = 0.15
 # A coordinator that died cannot say that it has nothing more to do.
