@@ -64,10 +64,10 @@ def decode_part(data: Mapping[str, object]) -> Part:
 def worker_part(
     name: str, queue: str, pool: str, slots: int, *, logs: Path, env: Mapping[str, str], level: str
 ) -> Part:
-    """A plain Celery worker of one queue; `name` is its node name and its log's."""
+    """A Celery worker of one queue; `name` is its node name and its log's."""
     pidfile = str(logs / f"{name}.pid")
     argv = (
-        *(sys.executable, "-m", "celery", "-A", "batchq", "worker"),
+        *(sys.executable, "-P", "-m", "batchq.queue.worker"),
         *("-Q", queue, "-P", pool, "-c", str(slots), "-n", f"{name}-{os.getpid()}@%h"),
         *("-l", level, "--without-gossip", "--without-mingle", "--without-heartbeat"),
         *("--pidfile", pidfile),

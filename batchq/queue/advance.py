@@ -23,7 +23,6 @@ from batchq.collate import (
 from batchq.errors import BatchqError, PlanError, QueueError, StoreError
 from batchq.outcome import Json, Outcome
 from batchq.plan import Item, StepPlan
-from batchq.planner import iter_items
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.runner import lost
@@ -175,6 +174,8 @@ class _Mover:
         So an item is known by its index in all steps, also when others failed on the way, and a
         rerun can tell which items of a later step are those to be redone.
         """
+        from batchq.planner import iter_items  # the manifest's checks come with it: 200 ms
+
         before = next(one for one in self.info.plan.steps if one.spec.name == step.needs[-1])
         rerun = self.folder.rerun()
         redo = rerun.redo[step.spec.number] if rerun else None

@@ -8,7 +8,6 @@ from celery import Task, shared_task
 
 from batchq.ports import Claim, RunState
 from batchq.queue import heart
-from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp
 from batchq.queue.message import ADVANCE_RUN, COLLATE_BATCH, RUN_ITEM, decode_message
 from batchq.runner import run_item
@@ -37,12 +36,16 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
 @shared_task(name=COLLATE_BATCH, bind=True, ignore_result=True)
 def collate_batch_task(self: Task[Any, Any], run: str, step: int, batch: int) -> None:
     """Writes a batch's outcomes to the run folder and goes on with the run."""
+    from batchq.queue.advance import advance  # stores take time that workers do not have
+
     advance(run, _app(self), collate=(step, batch))
 
 
 @shared_task(name=ADVANCE_RUN, bind=True, ignore_result=True)
 def advance_run_task(self: Task[Any, Any], run: str) -> None:
     """Looks at a run and does what is next: batches, the end of a step, the end of the run."""
+    from batchq.queue.advance import advance
+
     advance(run, _app(self))
 
 
