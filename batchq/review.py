@@ -24,7 +24,9 @@ def compare_versions(
     only: Collection[str] | None = None,
     keep_values: bool = True,
 ) -> Comparison:
-    """Compares two versions of a pipeline in one step: the last that both have, if none is named.
+    """Compares two versions of a pipeline in one step.
+
+    If none is named: the last that both have and that has an outcome for each item.
 
     Items are called by their ids in the step that their input came from: those that people know,
     and that stay when the input grows. `only` may name them by those of other steps too.
@@ -73,7 +75,8 @@ def _common_step(left: Version, right: Version, wanted: str | None) -> str:
                 f"{left.name} and {right.name} have no step in common: {', '.join(names[0])} "
                 f"and {', '.join(names[1])}"
             )
-        return common[-1]
+        single = [one for one in common if _has_single_items(left, one)]
+        return (single or common)[-1]
     if wanted not in common:
         near = difflib.get_close_matches(wanted, common, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -81,6 +84,11 @@ def _common_step(left: Version, right: Version, wanted: str | None) -> str:
             f"no step {wanted} in both versions; {hint}They have: {', '.join(common) or 'none'}"
         )
     return wanted
+
+
+def _has_single_items(version: Version, name: str) -> bool:
+    """Whether a step has an outcome for each item, and not one for all of them."""
+    return not version.plan.step(_number_of(version.plan, name)).input.whole
 
 
 def _number_of(plan: Plan, name: str) -> int:

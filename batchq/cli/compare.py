@@ -22,7 +22,7 @@ _VERSION = re.compile(r"v\d+|latest")
 @click.option("--detail", is_flag=True, help="Every field that differs, old and new.")
 @click.option("--items", type=Ids(), help="Look at these items alone.")
 @click.option("--only-changed", is_flag=True, help="Leave out what is the same.")
-@click.option("--step", metavar="NAME", help="The step to compare; default: the last.")
+@click.option("--step", metavar="NAME", help="The step to compare; default: the last one of items.")
 @click.option(
     "--format",
     "form",
