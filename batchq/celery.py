@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from batchq.errors import UsageError
 from batchq.queue.app import make_app
 from batchq.settings import load_settings
 
-app = make_app(load_settings())
+try:
+    app = make_app(load_settings())
+except UsageError as error:  # Celery would show a traceback of our import
+    raise SystemExit(f"batchq: {error}") from error

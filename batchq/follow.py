@@ -86,7 +86,8 @@ class Follower:
 
     def _pause(self, seen: Progress) -> None:
         if seen.state is RunState.RUNNING:
-            stop(self.run, RunState.PAUSED, INTERRUPTED, self.services)
+            reason = INTERRUPTED if self.interrupts.is_set else f"--timeout {self.timeout_s:g}"
+            stop(self.run, RunState.PAUSED, reason, self.services)
         self.view.note(
             f"Pausing: {seen.in_flight} in flight will be finished. Ctrl-C again stops at once."
         )
@@ -98,10 +99,7 @@ class Follower:
         ledger = self.services.ledger
         if seen.state is RunState.COMPLETED:
             return True
-        if seen.state is RunState.PAUSED:
-            is_done = not ledger.open_batches(self.run)
-        else:
-            is_done = self.run not in ledger.runs()
+        is_done = not ledger.open_batches(self.run) and ledger.is_resting(self.run)
         if seen.in_flight:
             self._quiet_since = None
             return False

@@ -42,6 +42,12 @@ def run_task(task: Task, settings: Settings, wishes: Wishes) -> Driven:
             "or wait for its end (without --detach)"
         )
     with wishes.interrupts, start_stack(settings, task.before) as stack:
+        if task.before and not settings.broker_url:
+            from batchq.queue.control import quiesce
+            from batchq.services import COMMAND_PATIENCE_S, build_services
+
+            stack.wait_for_redis()
+            quiesce(task.before, build_services(stack.settings, patience_s=COMMAND_PATIENCE_S))
         if not settings.broker_url:
             slots = {"concurrency": wishes.concurrency, "workers": wishes.workers}
             launch_workers(stack, task.plan, pools_of(task.plan, **slots))

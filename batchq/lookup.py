@@ -124,12 +124,13 @@ def progress_of_record(record: RunRecord) -> Progress:
             StepProgress(number, step.spec.name, state, total, step.batches, collated, summary)  # type: ignore[arg-type]  # a literal
         )
     started = info.created_at
+    reason = next(iter(folder.read_metadata().logs), "")
     seen = Progress(
         run=record.run,
         pipeline=record.pipeline,
         version=record.version,
         state=record.state,
-        reason="",
+        reason=reason,
         folder=record.folder,
         steps=tuple(steps),
         in_flight=0,

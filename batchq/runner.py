@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 MAX_STARTS = 3
 """An item that took its process down this often is given up."""
 
+LOST = (
+    "its process died {times} times while it ran: look for a crash, os._exit or too little memory"
+)
 RAW_LIMIT = 20_000
 LOOK_EVERY_S = 1.0
 ITEM_ERRORS = (ProviderError, OutputError, TaskError, LimitError)
@@ -86,7 +89,7 @@ def run_item(
     error: ItemError | None = None
     output: Json = None
     if claim.starts > MAX_STARTS:
-        error = ItemError("worker_lost", f"its process died {MAX_STARTS} times while it ran")
+        error = ItemError("worker_lost", LOST.format(times=MAX_STARTS))
     else:
         try:
             output = _walk_stages(walk, ledger)
@@ -274,7 +277,7 @@ def lost(item: Item, starts: int, now: float) -> Outcome:
         item_id=item.id,
         index=item.index,
         state=State.FAILED,
-        error=ItemError("worker_lost", f"its process died {starts} times while it ran"),
+        error=ItemError("worker_lost", LOST.format(times=starts)),
         started_at=now,
         ended_at=now,
     )

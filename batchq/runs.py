@@ -110,6 +110,9 @@ def finish_step(info: RunInfo, step: StepPlan, services: Services) -> None:
     folder = open_folder(info.folder)
     _collate(folder, step, services)
     folder.mark_done(step.spec.number)
+    counts = folder.summary(step.spec.number)
+    name = step.spec.name
+    folder.append_log("step done", at=time.time(), step=name, ok=counts.ok, failed=counts.failed)
 
 
 def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
@@ -153,6 +156,7 @@ def _write_record(info: RunInfo, state: RunState, reason: str, services: Service
     record = _record(info, state, sum(summaries.values(), Summary()), time.time())
     record = _as_labelled(record, folder)
     folder.write_metadata(record, info.plan, summaries, reason)
+    folder.append_log(f"run {state.value}", at=time.time(), reason=reason)
     services.catalog_of(info).put_run(record)
 
 
@@ -213,6 +217,7 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
         is_done = bool(counters) and collated >= batches and summary.total >= total
         state = "waiting" if not counters else "done" if is_done else "running"
         steps.append(StepProgress(number, name, state, total, batches, collated, summary))  # type: ignore[arg-type]  # a literal
+    is_over = RunState(about["state"]).is_over
     return Progress(
         run=run,
         pipeline=about["pipeline"],
@@ -223,7 +228,7 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
         steps=tuple(steps),
         in_flight=ledger.in_flight(run),
         started_at=float(about["created_at"]),
-        updated_at=now,
+        updated_at=float(about["since"]) if is_over and "since" in about else now,
         recent=ledger.recent(run),
     )
 

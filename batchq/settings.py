@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -140,6 +142,7 @@ def backend_url(broker_url: str) -> str:
 
 def load_settings(**overrides: Any) -> Settings:
     """Reads the settings; raises UsageError that names the setting which is wrong."""
+    _refuse_misspelt(os.environ)
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -147,6 +150,16 @@ def load_settings(**overrides: Any) -> Settings:
         raise UsageError(f"{message}\nSee config/batchq.toml for every setting.") from error
     except ValueError as error:  # a broken TOML file, or a list in a variable that is no JSON
         raise UsageError(f"settings: {_unreadable(error)}") from error
+
+
+def _refuse_misspelt(env: Mapping[str, str]) -> None:
+    """Refuses a variable that is nearly a setting: it would be ignored without a word."""
+    known = {f"BATCHQ_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(env):
+        if name.startswith("BATCHQ_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+            if close:
+                raise UsageError(f"{name}: there is no such setting (did you mean {close[0]}?)")
 
 
 def _unreadable(error: ValueError) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError
+from redis.exceptions import BusyLoadingError, LockError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.lock import Lock
 from redis.retry import Retry
 
 from batchq.errors import QueueError
@@ -28,7 +29,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
-LOCK_MS = 60_000
+LOCK_S = 15.0
+# A resume may come between the look at the state and this; then the run stays due.
+REST = """
+if redis.call('HGET', KEYS[1], 'state') == 'paused' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+"""
 FORGET_AFTER_S = 24 * 3600  # a finished run can still be watched for a day
 SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
 USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
@@ -74,6 +79,7 @@ class RedisLedger:
         folder = Path(__file__).parent
         self._claim = client.register_script((folder / "claim.lua").read_text("utf-8"))
         self._commit = client.register_script((folder / "commit.lua").read_text("utf-8"))
+        self._rest = client.register_script(REST)
         self._specs: dict[tuple[str, int], StepSpec] = {}
 
     # The worker's side.
@@ -185,7 +191,8 @@ class RedisLedger:
     def set_state(self, run: str, state: RunState, reason: str = "") -> None:
         """Moves a run to another state, and lets its coordinator look at it at once."""
         with self.client.pipeline() as pipe:
-            pipe.hset(keys.run(run), mapping={"state": state.value, "reason": reason})
+            values = {"state": state.value, "reason": reason, "since": f"{time.time():.3f}"}
+            pipe.hset(keys.run(run), mapping=cast("Any", values))
             pipe.zadd(keys.DUE, {run: 0})
             pipe.execute()
 
@@ -295,12 +302,21 @@ class RedisLedger:
     @_or_queue_error
     def rest(self, run: str) -> None:
         """Lets nobody look at a paused run until it is taken up again."""
-        self.client.zrem(keys.DUE, run)
+        self._rest(keys=[keys.run(run), keys.DUE], args=[run])
 
     @_or_queue_error
-    def purge(self, queues: Sequence[str]) -> None:
-        """Drops the messages of a broker that nobody else uses."""
-        self.client.delete(*queues, "unacked", "unacked_index")
+    def is_resting(self, run: str) -> bool:
+        """Whether a coordinator has written down that a run is paused or over."""
+        return self.client.zscore(keys.DUE, run) is None
+
+    @_or_queue_error
+    def quiesce(self, run: str, queues: Sequence[str]) -> None:
+        """Lets nothing of a run move whose broker nobody uses: no message, no lock, no look."""
+        with self.client.pipeline() as pipe:
+            pipe.delete(*queues, "unacked", "unacked_index", keys.lock(run))
+            pipe.zrem(keys.DUE, run)
+            pipe.hset(keys.run(run), "state", RunState.PAUSED.value)
+            pipe.execute()
 
     @_or_queue_error
     def forget(self, run: str) -> None:
@@ -350,13 +366,27 @@ class RedisLedger:
     @contextmanager
     def lock(self, run: str) -> Iterator[bool]:
         """Holds the right to advance a run; yields False if somebody else has it."""
-        token = uuid.uuid4().hex
-        held = bool(self.client.set(keys.lock(run), token, nx=True, px=LOCK_MS))
+        lock = self.client.lock(keys.lock(run), timeout=LOCK_S, blocking=False)
+        held = lock.acquire()
+        ended = threading.Event()
+        if held:
+            threading.Thread(target=_keep, args=(lock, ended), daemon=True).start()
         try:
             yield held
         finally:
-            if held and self.client.get(keys.lock(run)) == token:
-                self.client.delete(keys.lock(run))
+            ended.set()
+            if held:
+                with suppress(LockError):  # it ran out while we stood still; nothing to give back
+                    lock.release()
+
+
+def _keep(lock: Lock, ended: threading.Event) -> None:
+    """Renews a lock while its holder works, however long that is; not after it died."""
+    while not ended.wait(LOCK_S / 3):
+        try:
+            lock.reacquire()
+        except redis.RedisError:
+            return
 
 
 def _amounts(summary: Summary) -> Iterator[tuple[str, int]]:

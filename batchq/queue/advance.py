@@ -235,6 +235,14 @@ class _Mover:
             self._send_again(step, batch, found)
 
     def _send_again(self, step: StepPlan, batch: int, items: tuple[Item, ...]) -> None:
+        self.folder.append_log(
+            "items sent again",
+            at=time.time(),
+            level="warning",
+            step=step.spec.name,
+            batch=batch,
+            items=[item.id for item in items],
+        )
         log.warning(
             "%d items of batch %d of step %s were lost on the way, sending them again",
             len(items),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from celery.signals import celeryd_init
 from kombu import Exchange, Queue
 
@@ -40,6 +42,8 @@ def make_app(settings: Settings) -> BatchqApp:
     coordinator's queue only by name, since it needs the run folders.
     """
     broker = settings.broker_url or LOCAL_BROKER
+    # Celery warns a superuser of pickled messages; ours are JSON and nothing else is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app = BatchqApp("batchq", include=["batchq.queue.tasks"])
     app.settings = settings.model_copy(update={"broker_url": broker})
     app.conf.update(
@@ -63,6 +67,7 @@ def make_app(settings: Settings) -> BatchqApp:
         task_reject_on_worker_lost=False,  # a poison item would come back for ever: see collate
         task_track_started=False,
         task_store_eager_result=False,
+        worker_pool="threads",  # items wait for networks; `-P prefork` is for those that compute
         worker_prefetch_multiplier=1,
         worker_send_task_events=False,
         worker_hijack_root_logger=True,

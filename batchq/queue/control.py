@@ -33,11 +33,19 @@ def resume(info: RunInfo, services: Services, *, is_private: bool) -> None:
     is private to this run has no live worker, so whatever it says of a running one is old.
     """
     if is_private:
-        services.ledger.purge((*DEFAULT_QUEUES, CONTROL_QUEUE))
+        quiesce(info.run, services)
     elif services.ledger.state(info.run) is RunState.RUNNING:
         raise UsageError(f"{info.pipeline}@{info.version} is running: batchq watch follows it")
     services.ledger.rewind(info.run, [step.spec.number for step in info.plan.steps])
     start(info, services)
+
+
+def quiesce(run: str, services: Services) -> None:
+    """Makes a private Redis that was left by dead processes safe for new workers to connect to.
+
+    Messages that are old name servers and specs that are gone.
+    """
+    services.ledger.quiesce(run, (*DEFAULT_QUEUES, CONTROL_QUEUE))
 
 
 def stop(run: str, state: RunState, reason: str, services: Services) -> None:

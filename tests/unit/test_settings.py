@@ -154,3 +154,16 @@ def test_arguments_win_over_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert load_settings(lease_ttl_s=7).lease_ttl_s == 7
     assert load_settings().lease_ttl_s == 9
+
+
+def test_a_variable_that_is_nearly_a_setting_is_refused(monkeypatch):
+    monkeypatch.setenv("BATCHQ_BROKERURL", "redis://localhost")
+
+    with pytest.raises(UsageError, match=r"BATCHQ_BROKERURL.*did you mean BATCHQ_BROKER_URL"):
+        load_settings()
+
+
+def test_a_variable_of_the_users_own_is_left_alone(monkeypatch):
+    monkeypatch.setenv("BATCHQ_MY_PROVIDERS_KEY", "x")
+
+    load_settings()
