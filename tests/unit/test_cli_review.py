@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from batchq.cli.output import local_time
 
 from batchq.__main__ import main
+from batchq.cli.output import local_time
 from batchq.lineage import redo_steps
 from batchq.outcome import Attempt, ItemError, Outcome, SentPrompt, State, Summary, Usage
 from batchq.plan import (
