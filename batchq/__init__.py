@@ -30,11 +30,14 @@ __all__ = [
     "RateLimited",
     "Refused",
     "RequestTooLarge",
+    "Run",
     "RunExists",
     "RunNotFound",
+    "RunState",
     "SchemaMismatch",
     "ServerFailed",
     "Settings",
+    "Step",
     "StoreError",
     "Summary",
     "TaskError",
@@ -46,9 +49,12 @@ __all__ = [
     "load_manifest",
     "load_settings",
     "make_plan",
+    "run_pipeline",
+    "submit",
 ]
 
 if TYPE_CHECKING:
+    from batchq.api import Run, run_pipeline, submit
     from batchq.errors import (
         AuthFailed,
         BadRequest,
@@ -83,7 +89,9 @@ if TYPE_CHECKING:
     from batchq.outcome import Outcome, Summary, Usage
     from batchq.plan import Item, Plan
     from batchq.planner import make_plan
+    from batchq.ports import RunState
     from batchq.settings import Settings, load_settings
+    from batchq.step import Step
 else:  # a type checker that saw this would take any name for there
     # Nothing is imported before it is used: `batchq --help` and workers start with this module.
     _HOMES = {
@@ -91,13 +99,18 @@ else:  # a type checker that saw this would take any name for there
         "Manifest": "manifest",
         "Outcome": "outcome",
         "Plan": "plan",
+        "Run": "api",
+        "RunState": "ports",
         "Settings": "settings",
+        "Step": "step",
         "Summary": "outcome",
         "Usage": "outcome",
         "check_manifest": "loader",
         "load_manifest": "loader",
         "load_settings": "settings",
         "make_plan": "planner",
+        "run_pipeline": "api",
+        "submit": "api",
     }
 
     def __getattr__(name: str) -> Any:

@@ -79,6 +79,18 @@ def load_manifest(
     return _overridden(manifest, overrides)
 
 
+def load_document(document: Document, path: Path) -> Manifest:
+    """Loads a manifest that was put together in memory.
+
+    Its paths start from the folder of `path`, which need not exist; problems are said to be there.
+    Raises ManifestError with all of them.
+    """
+    manifest, problems = _load_document(document, path, {}, os.environ)
+    if manifest is None or problems:
+        raise ManifestError(problems)
+    return manifest
+
+
 def check_manifest(
     path: Path | str,
     params: Mapping[str, str] | None = None,
@@ -195,7 +207,12 @@ def _problem(
 def _load(
     path: Path, given: Mapping[str, str], env: Mapping[str, str]
 ) -> tuple[Manifest | None, list[Problem]]:
-    document = read_document(path)
+    return _load_document(read_document(path), path, given, env)
+
+
+def _load_document(
+    document: Document, path: Path, given: Mapping[str, str], env: Mapping[str, str]
+) -> tuple[Manifest | None, list[Problem]]:
     problems = list(document.problems)
 
     def report(key: KeyPath, message: str, hint: str) -> None:

@@ -56,7 +56,9 @@ def make_plan(
     """
     have = os.environ if env is None else env
     planning = Planning(manifest, have, {**SLOTS, **(slots or {})})
-    planning.note("manifest", manifest.origin.path.read_bytes())
+    has_file = manifest.origin.path.is_file()  # none if it was put together in memory
+    if has_file:
+        planning.note("manifest", manifest.origin.path.read_bytes())
     planning.warnings += [str(problem) for problem in check_environment(manifest, have)]
     for number, step in enumerate(manifest.steps, start=1):
         planning.done[step.name] = _plan_step(planning, step, number)
@@ -67,7 +69,7 @@ def make_plan(
         status=manifest.status,
         notes=manifest.notes,
         output_dir=manifest.config.output_dir,
-        manifest_path=str(manifest.origin.path.absolute()),
+        manifest_path=str(manifest.origin.path.absolute()) if has_file else "",
         base_dir=str(manifest.base_dir.absolute()),
         params=dict(manifest.origin.params),
         steps=tuple(planning.done.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import deque
@@ -10,6 +11,8 @@ from typing import Protocol, Self
 
 from batchq.amounts import duration, money
 from batchq.ports import Progress, StepProgress
+
+_log = logging.getLogger("batchq.run")
 
 LINE_EVERY_S = 5.0
 PACE_WINDOW_S = 20.0
@@ -81,6 +84,14 @@ class QuietView:
         trace: TracebackType | None,
     ) -> None:
         return None
+
+
+class LoggedView(QuietView):
+    """Shows nothing; its notes go to the log `batchq.run`, for programs that follow a run."""
+
+    def note(self, text: str) -> None:
+        """Logs it."""
+        _log.info("%s", text)
 
 
 class PlainView(QuietView):

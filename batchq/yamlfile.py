@@ -44,6 +44,11 @@ def read_document(path: Path, above: tuple[Path, ...] = ()) -> Document:
     """
     document = _Builder(path).build()
     _rename_aliases(document)
+    return with_includes(document, path, above)
+
+
+def with_includes(document: Document, path: Path, above: tuple[Path, ...] = ()) -> Document:
+    """Lays a document over the files that it includes, which are found beside `path`."""
     merged = Document(problems=document.problems, text=document.text)
     for included in _includes(document):
         file = path.parent / included
