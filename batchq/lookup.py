@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, UsageError
@@ -13,6 +14,11 @@ from batchq.ports import Progress, RunInfo, RunRecord, RunState, StepProgress
 from batchq.runs import find_run, load_run, open_folder, progress
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
+
+if TYPE_CHECKING:
+    from batchq.outcome import Summary
+    from batchq.plan import StepSpec
+    from batchq.store import Metadata, RunFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,15 @@ def _on_broker(name: str, services: Services) -> str | None:
     return name if services.ledger.state(name) is not None else None
 
 
+def _summary(folder: RunFolder, record: RunRecord, step: StepSpec, told: Metadata) -> Summary:
+    """How a step of a run stands: by its metadata once it is complete, else by every outcome."""
+    from batchq.store.metadata import summary_in
+
+    if record.state is RunState.COMPLETED and step.name in told.stats:
+        return summary_in(told.stats[step.name])
+    return folder.summary(step.number)
+
+
 def progress_of_record(record: RunRecord) -> Progress:
     """A run that no Redis knows, out of its catalog row and its folder.
 
@@ -112,10 +127,11 @@ def progress_of_record(record: RunRecord) -> Progress:
     info = load_run(record)
     folder = open_folder(record.folder)
     done = folder.done_steps()
+    told = folder.read_metadata()
     steps = []
     for step in info.plan.steps:
         number = step.spec.number
-        summary = folder.summary(number)
+        summary = _summary(folder, record, step.spec, told)
         collated = len(folder.collated_batches(number))
         total = folder.item_count(number) or 0
         is_begun = bool(collated)
@@ -124,7 +140,7 @@ def progress_of_record(record: RunRecord) -> Progress:
             StepProgress(number, step.spec.name, state, total, step.batches, collated, summary)  # type: ignore[arg-type]  # a literal
         )
     started = info.created_at
-    reason = next(iter(folder.read_metadata().logs), "")
+    reason = next(iter(told.logs), "")
     seen = Progress(
         run=record.run,
         pipeline=record.pipeline,

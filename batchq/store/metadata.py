@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchq.outcome import Summary
+from batchq.outcome import Summary, Usage
 from batchq.plan import Plan
 from batchq.ports import RunRecord
 
@@ -62,6 +62,29 @@ def describe(
             if step.spec.number in summaries
         },
         totals={"planned_items": record.items} | _figures(record.summary),
+    )
+
+
+def summary_in(figures: Mapping[str, Any]) -> Summary:
+    """Reads an entry of `stats` back; what people made of it that is no number counts as 0."""
+
+    def number(key: str) -> float:
+        value = figures.get(key, 0)
+        return value if isinstance(value, int | float) else 0
+
+    return Summary(
+        ok=int(number("ok")),
+        failed=int(number("failed")),
+        retries=int(number("retries")),
+        repaired=int(number("repaired")),
+        cached=int(number("cache_hits")),
+        usage=Usage(
+            calls=int(number("calls")),
+            input_tokens=int(number("input_tokens")),
+            output_tokens=int(number("output_tokens")),
+            cost_nusd=round(number("cost_usd") * 1e9),
+            unpriced_calls=int(number("unpriced_calls")),
+        ),
     )
 
 
