@@ -19,6 +19,7 @@ from batchq.drift import find_drift
 from batchq.errors import UsageError
 from batchq.exits import INTERRUPTED, exit_code
 from batchq.interrupts import Interrupts
+from batchq.labels import require_changeable
 from batchq.launch import run_task, settings_for
 from batchq.loader import load_manifest
 from batchq.lock import manifest_lock
@@ -31,7 +32,7 @@ from batchq.ports import Progress, RunInfo, RunState
 from batchq.preflight import require_keys, require_sound_simulators
 from batchq.queue.control import resume, start
 from batchq.rerun import choose_ids, create_rerun
-from batchq.runs import create_run, find_run, load_run, open_folder
+from batchq.runs import create_run, find_run, load_run, open_folder, reopen_run
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
 from batchq.step import Name, Step, build_manifest
@@ -169,7 +170,8 @@ def run_pipeline(
 ) -> Run:
     """Runs steps as a new version of a pipeline, waits for the end and returns the run.
 
-    A step without an input reads the output of the one before it. Without a broker
+    A step without an input reads the output of the one before it. With `skip_existing` in a step,
+    the newest version is gone on with instead, if items of it have no output yet. Without a broker
     (`BATCHQ_BROKER_URL`) a private Redis and workers are started for it and stopped afterwards.
     Items that fail, and a run that fails by that, raise nothing: they are in what is returned.
     Ctrl-C pauses the run, and raises KeyboardInterrupt when all that was in flight is kept.
@@ -304,29 +306,35 @@ def _rerun(plan: Plan, lock: str, ids: Sequence[str | int], settings: Settings) 
 
 
 def _resumed(plan: Plan, settings: Settings) -> Task | None:
-    """Takes up the pipeline's newest version, if it is not complete; it must be of these steps."""
+    """Takes up the newest version if items of it have no output; it must be of the same steps."""
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
     records = services.catalog.runs(plan.pipeline)
     if not records:
         return None
     record = max(records, key=lambda one: int(one.version[1:]))
-    if record.state is RunState.COMPLETED:
+    if record.state is RunState.COMPLETED and not record.summary.failed:
         return None
-    info = load_run(record)
-    name = f"{info.pipeline}@{info.version}"
-    changed = [str(one) for one in find_drift(info.plan)]
-    changed += [
-        f"step {now.spec.name} is another one"
-        for was, now in zip(info.plan.steps, plan.steps, strict=False)
-        if encode(was.spec) != encode(now.spec)
-    ]
-    if len(info.plan.steps) != len(plan.steps) or changed:
-        raise UsageError(
-            f"skip_existing cannot go on with {name}: since then {'; '.join(changed) or 'steps'} "
-            "changed. Leave it out to begin a new version, or take the change back"
-        )
+    require_changeable(record)
+    _require_same(load_run(record), plan)
+
+    def begin(services: Services) -> RunInfo:
+        return reopen_run(record, lambda outcome: not outcome.is_ok, services)
+
     go = partial(resume, is_private=not settings.broker_url)
-    return Task(info.plan, lambda _: info, go, before=info.run)
+    return Task(load_run(record).plan, begin, go, before=record.run)
+
+
+def _require_same(info: RunInfo, plan: Plan) -> None:
+    """Raises UsageError if the files or the steps are not those that a version was made from."""
+    changed = [str(one) for one in find_drift(info.plan)]
+    was, now = ([encode(step.spec) for step in one.steps] for one in (info.plan, plan))
+    if was != now:
+        changed.append("the steps changed")
+    if changed:
+        raise UsageError(
+            f"skip_existing cannot go on with {info.pipeline}@{info.version}, since then "
+            f"{'; '.join(changed)}. Leave it out to begin a new version, or take that back"
+        )
 
 
 def _driven(task: Task, settings: Settings, *, verbose: bool, wait: bool = True) -> Run:

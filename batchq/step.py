@@ -130,7 +130,7 @@ class Step:
 
     @property
     def skips_existing(self) -> bool:
-        """Whether it goes on where an unfinished version stopped."""
+        """Whether items of the newest version that have an output are left as they are."""
         return self.keys.get("skip_existing") is True
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import batchq
 
@@ -63,6 +63,34 @@ def wait(error: batchq.ProviderError) -> float | None:
 
 def code_of(error: batchq.BatchqError) -> int:
     return error.exit_code
+
+
+def run(base_dir: Path) -> list[object]:
+    step = batchq.Step(
+        prompt_name="generate",
+        input_file=base_dir / "templates.json",
+        batch_mode=True,
+        batch_id_field="template_id",
+        batch_only_items=["4001", 4002],
+        batch_delay="5s",
+    )
+    made = batchq.run_pipeline(
+        [step],
+        pipeline_name="problems",
+        module_number=4,
+        providers={"sim": {"kind": "simulator"}},
+        rerun_items=["4001"],
+        base_dir=base_dir,
+    )
+    assert_type(made, batchq.Run)
+    assert_type(made.state, batchq.RunState)
+    assert_type(made.summary, batchq.Summary)
+    assert_type(made.exit_code, int | None)
+    assert_type(made.errors("generate"), list[dict[str, Any]])
+    assert_type(batchq.Run.load("problems@v3").folder, str)
+    assert_type(batchq.submit("m.yaml", {"count": 5}, wait=False), batchq.Run)
+    batchq.Step(batch_id_feild="id")  # type: ignore[call-arg]  # a typo is found
+    return made.collated(1)
 
 
 version: str = batchq.__version__
