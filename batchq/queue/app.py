@@ -67,7 +67,6 @@ def make_app(settings: Settings) -> BatchqApp:
         task_reject_on_worker_lost=False,  # a poison item would come back for ever: see collate
         task_track_started=False,
         task_store_eager_result=False,
-        worker_pool="threads",  # items wait for networks; `-P prefork` is for those that compute
         worker_prefetch_multiplier=1,
         worker_send_task_events=False,
         worker_hijack_root_logger=True,
