@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -21,68 +22,24 @@ PROVIDERS = {
     "sim": {"kind": "simulator", "model": "sim-1", "simulator": {"latency_ms": 5}},
 }
 
-WORKFLOW = """
-    import json
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-    from batchq import Run, Step, run_pipeline
+TOLD = """
+import json
+from batchq import Run
 
-
-    def generate(**more):
-        return run_pipeline(
-            steps=[
-                Step(
-                    prompt_name="generate_interaction",
-                    input_file="inputs/modules/module4/problem_templates.json",
-                    batch_mode=True,
-                    batch_id_field="template_id",
-                    batch_output_id_field="interaction_id",
-                    output_schema="schema.json",
-                    output_file="interactions.json",
-                )
-            ],
-            pipeline_name="problem_generator",
-            module_number=4,
-            verbose=True,
-            **more,
-        )
-
-
-    if __name__ == "__main__":
-        first = generate(pipeline_status="alpha", notes="First run with new template structure")
-        second = generate(
-            rerun_items=["4002", "4007"],
-            pipeline_status="beta",
-            notes="Fixed prompt issues for templates 4002 and 4007",
-        )
-        third = run_pipeline(
-            steps=[
-                Step(
-                    prompt_name="process_interactions",
-                    input_file="outputs/problem_generator_module_4/latest/collated/"
-                    "01_interactions.json",
-                    batch_mode=True,
-                    batch_id_field="interaction_id",
-                    output_file="processed.json",
-                )
-            ],
-            pipeline_name="interaction_processor",
-            module_number=4,
-        )
-        keys = ("version", "mode", "base_version", "pipeline_status", "notes")
-        print(
-            json.dumps(
-                {
-                    "states": [run.state for run in (first, second, third)],
-                    "codes": [run.exit_code for run in (first, second, third)],
-                    "names": [run.name for run in (first, second, third)],
-                    "redone": second.summary.ok,
-                    "rows": second.collated(),
-                    "metadata": {key: second.metadata[key] for key in keys},
-                    "processed": len(third.collated("processed")),
-                    "found": Run.load("problem_generator_module_4@v0").summary.ok,
-                }
-            )
-        )
+runs = (first, second, third)
+keys = ("version", "mode", "base_version", "pipeline_status", "notes")
+told = {
+    "states": [run.state for run in runs],
+    "codes": [run.exit_code for run in runs],
+    "names": [run.name for run in runs],
+    "rows": second.collated(),
+    "metadata": {key: second.metadata[key] for key in keys},
+    "processed": len(third.collated("processed")),
+    "found": Run.load("problem_generator_module_4@v0").summary.ok,
+}
+open("told.json", "w").write(json.dumps(told))
 """
 
 TASKS = """
@@ -119,7 +76,9 @@ SHOUT = Step(
 )
 
 
-def test_the_workflow_of_a_script_runs_and_its_reruns_build_on_each_other(folder: Path) -> None:
+def test_the_workflow_of_the_documents_runs_and_a_rerun_builds_on_it(
+    folder: Path,
+) -> None:
     templates = [{"template_id": str(4001 + n), "goal": {"verb": "create"}} for n in range(14)]
     inputs = folder / "inputs/modules/module4"
     inputs.mkdir(parents=True)
@@ -131,7 +90,8 @@ def test_the_workflow_of_a_script_runs_and_its_reruns_build_on_each_other(folder
     schema["properties"]["question"] = {"type": "string"}  # type: ignore[index]
     (folder / "schema.json").write_text(json.dumps(schema))
     (folder / "providers.yaml").write_text(json.dumps({"providers": PROVIDERS}))
-    (folder / "workflow.py").write_text(textwrap.dedent(WORKFLOW))
+    document = Path(batchq.__file__).parents[1] / "docs/python.md"
+    (folder / "workflow.py").write_text("".join([*PYTHON.findall(document.read_text()), TOLD]))
 
     done = subprocess.run(
         [sys.executable, "workflow.py"],
@@ -143,7 +103,7 @@ def test_the_workflow_of_a_script_runs_and_its_reruns_build_on_each_other(folder
     )
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = json.loads((folder / "told.json").read_text())
     rows = told.pop("rows")
     assert told == {
         "states": ["completed"] * 3,
@@ -153,7 +113,6 @@ def test_the_workflow_of_a_script_runs_and_its_reruns_build_on_each_other(folder
             "problem_generator_module_4@v1",
             "interaction_processor_module_4@v0",
         ],
-        "redone": 2,
         "metadata": {
             "version": "v1",
             "mode": "rerun",
@@ -168,6 +127,7 @@ def test_the_workflow_of_a_script_runs_and_its_reruns_build_on_each_other(folder
     assert [row["source_template_id"] for row in rows] == [str(4001 + n) for n in range(14)]
     assert rows == json.loads((folder / HOME / "latest/collated/01_interactions.json").read_text())
     assert {path.name for path in (folder / HOME / "v1/items").iterdir()} == {"4002", "4007"}
+    assert "<Run problem_generator_module_4@v0 completed, 14 ok, 0 failed> []" in done.stdout
     assert "problem_generator_module_4@v1 completed, interactions 2/2" in done.stderr
     assert "interaction_processor" not in done.stderr  # it was not asked to be verbose
 
