@@ -23,6 +23,7 @@ from batchq.outcome import Json
 RULE = "=" * 70
 MAX_PARTS = 20  # ids and ranges in a line
 MAX_TEXT = 160  # characters of a value in a line
+MAX_PAIR = 80  # characters of an old and a new value in one line
 CONTEXT = 40  # characters before the first difference
 
 TITLES = {
@@ -106,10 +107,11 @@ def _change_lines(seen: Comparison, *, only_changed: bool) -> Iterator[str]:
 
 def _figure_lines(seen: Comparison) -> Iterator[str]:
     left, right = seen.left, seen.right
+    totals = seen.items.left_total, seen.items.right_total
     tokens = [side.input_tokens + side.output_tokens for side in (left, right)]
     rows = [
         ("", left.version, right.version, ""),
-        ("  Failed", f"{left.failed:,}", f"{right.failed:,}", _delta(left.failed, right.failed)),
+        ("  Items", *(f"{total:,}" for total in totals), _share(*totals)),
         (
             "  Cost",
             money(left.cost_usd, left.unpriced_calls),
@@ -127,10 +129,6 @@ def _figure_lines(seen: Comparison) -> Iterator[str]:
     ]
     yield "What each took:"
     yield from table(rows, "<>>>")
-
-
-def _delta(old: int, new: int) -> str:
-    return f"{new - old:+,}" if new != old else "same"
 
 
 def _share(old: float, new: float) -> str:
@@ -152,7 +150,12 @@ def _detail_lines(item: ItemChange) -> Iterator[str]:
         return
     for field in item.fields:
         old, new = excerpts(field)
-        yield f"    {field.field}: {old} -> {new}"
+        if len(old) + len(new) <= MAX_PAIR:
+            yield f"    {field.field}: {old} -> {new}"
+        else:
+            yield f"    {field.field}:"
+            yield f"      - {old}"
+            yield f"      + {new}"
 
 
 def excerpts(field: FieldChange, width: int = MAX_TEXT) -> tuple[str, str]:

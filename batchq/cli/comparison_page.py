@@ -67,7 +67,9 @@ def comparison_page(seen: Comparison, *, only_changed: bool) -> str:
 
 
 def _view(field: FieldChange) -> FieldView:
-    old, new = (_readable(value_text(value)) for value in (field.old, field.new))
+    values = (field.old, field.new)
+    is_text = all(isinstance(value, str) for value in values)  # as it is, with its line breaks
+    old, new = (_readable(str(value) if is_text else value_text(value)) for value in values)
     return FieldView(field.field, *_difference(old, new))
 
 

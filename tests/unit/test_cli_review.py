@@ -241,6 +241,7 @@ def test_compare_tells_what_a_rerun_changed_by_the_ids_that_people_know(studio: 
     assert "Failed in both: 1  (4009)" in first
     assert "Same: 11" in first
     assert '    question: "Place one third." -> "Place one half."' in first
+    assert "    workspace__ticks: 16 -> 15" in first
     assert "    error before: schema: $.workspace: '4007' is no line of 4007 ticks" in first
     assert "Changes in step2 (v1 merged with v0):" in last
     assert "Added: 1  (4007)" in last
