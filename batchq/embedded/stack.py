@@ -104,6 +104,7 @@ class Stack:
     def launch_simulator(self, name: str, options: Mapping[str, Any]) -> Path:
         """Starts a simulated provider; `read_url` of the path it returns gives its base URL."""
         log = self.logs / f"simulator-{name}.log"
+        log.unlink(missing_ok=True)  # before a resume it names a port that nobody listens on
         argv = (
             *(sys.executable, "-P", "-m", "batchq.simulator", "--port", "0"),
             *("--options", json.dumps(dict(options))),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,35 @@ def test_skip_existing_goes_on_with_a_version_and_runs_what_has_no_output(words:
     assert (stopped.state, stopped.exit_code) == ("failed", 4)
     assert (run.name, run.state, run.exit_code) == ("words@v0", "completed", 0)
     assert [row["text"] for row in run.collated()] == ["ONE", "BAD", "THREE"]
+
+
+def test_a_run_that_ctrl_c_paused_is_gone_on_with_on_a_simulator_of_its_own(
+    folder: Path, wait_for: Callable[..., None]
+) -> None:
+    (folder / "texts.json").write_text(json.dumps([{"id": str(n)} for n in range(24)]))
+    (folder / "script.py").write_text(
+        "from batchq import Step, run_pipeline\n"
+        "sim = {'kind': 'simulator', 'model': 's', 'limits': {'concurrency': 2},"
+        " 'simulator': {'latency_ms': 100}}\n"
+        "step = Step(prompt='Tell about {id}.\\nBe short.', input='texts.json', id_field='id',"
+        " output_file='told.json', batch_size=4, skip_existing=True)\n"
+        "run = run_pipeline([step], pipeline_name='told', providers={'sim': sim})\n"
+        "print(run)\n"
+    )
+    command = [sys.executable, "script.py"]
+    env = {**os.environ, "PYTHONPATH": str(Path(batchq.__file__).parents[1])}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: list(folder.glob("outputs/told/v0/items/*")), "the first batch", 60)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        words = process.stderr.read()
+
+    done = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert "KeyboardInterrupt: told@v0" in words
+    assert done.stdout == "<Run told@v0 completed, 24 ok, 0 failed>\n", done.stderr
 
 
 def test_a_manifest_is_submitted_from_another_thread_than_the_main_one(words: Path) -> None:
