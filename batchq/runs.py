@@ -109,14 +109,13 @@ def finish_step(info: RunInfo, step: StepPlan, services: Services) -> None:
     """Merges a step's batches into its collated file and its errors file."""
     folder = open_folder(info.folder)
     _collate(folder, step, services)
-    folder.mark_done(step.spec.number)
-    counts = folder.summary(step.spec.number)
+    counts = folder.mark_done(step.spec.number)
     name = step.spec.name
     folder.append_log("step done", at=time.time(), step=name, ok=counts.ok, failed=counts.failed)
 
 
 def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
-    number = step.spec.number
+    number, errors = step.spec.number, None
     if step.output.collate:
         from batchq.stages import find_function  # and with it all that workers need
 
@@ -127,8 +126,8 @@ def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
         outputs = [one.output for one in folder.merged(number) if one.is_ok]
         folder.write_collated(number, step.output, outputs[0] if outputs else [])
     else:
-        folder.collate(number, step.output)
-    folder.write_errors(number)
+        errors = folder.collate(number, step.output).errors
+    folder.write_errors(number, errors)
 
 
 def pause_run(info: RunInfo, reason: str, services: Services) -> None:

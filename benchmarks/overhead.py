@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--pool", default="prefork")
     parser.add_argument("--slots", default="2")
-    parser.add_argument("--batch", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
 

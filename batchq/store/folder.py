@@ -18,7 +18,6 @@ from __future__ import annotations
 import heapq
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -216,7 +215,10 @@ class RunFolder:
         return base
 
     def summary(self, step: int) -> Summary:
-        """Counts the outcomes of a step that are in the folder."""
+        """Counts the outcomes of a step that are in the folder; at once if the step is done."""
+        path = _done_path(step)
+        if self.files.exists(path):
+            return self._decode(Summary, path, "remove it and resume the run")
         return sum(map(Summary.of, self.outcomes(step)), Summary())
 
     def collate(self, step: int, output: OutputSpec) -> CollateResult:
@@ -252,10 +254,14 @@ class RunFolder:
             return Rows(lambda: self.merged(step), plan.output).indexed()
         return enumerate(content if isinstance(content, list) else [content])
 
-    def write_errors(self, step: int) -> int:
-        """Writes the step's errors file if an item failed, else removes it; returns how many."""
+    def write_errors(self, step: int, total: int | None = None) -> int:
+        """Writes the step's errors file if an item failed, else removes it; returns how many.
+
+        `total` is that number where it is known, which saves a look at all outcomes.
+        """
         path = f"{step:02d}_errors.json"
-        total = sum(not one.is_ok for one in self.merged(step))
+        if total is None:
+            total = sum(not one.is_ok for one in self.merged(step))
         if not total:
             self.files.remove(path)
             return 0
@@ -264,13 +270,15 @@ class RunFolder:
             write_rows(file, ".json", (_error_row(step, one) for one in failed))
         return total
 
-    def mark_done(self, step: int) -> None:
-        """Says that a step is collated and its errors are written."""
-        self.files.write(f"state/{step:02d}_done.json", to_json({"at": time.time()}), durable=True)
+    def mark_done(self, step: int) -> Summary:
+        """Says that a step is collated and its errors are written; keeps and returns its counts."""
+        summary = self.summary(step)
+        self.files.write(_done_path(step), encode(summary), durable=True)
+        return summary
 
     def unmark_done(self, step: int) -> None:
         """Takes back that a step is done."""
-        self.files.remove(f"state/{step:02d}_done.json")
+        self.files.remove(_done_path(step))
 
     def reopen_batch(self, step: int, number: int, kept: Sequence[Outcome]) -> None:
         """Turns a collated batch into one that was cut off, with the outcomes that are kept."""
@@ -350,6 +358,10 @@ class RunFolder:
         from ruamel.yaml import YAML  # takes 50 ms that other formats do not need
 
         return YAML(typ="safe", pure=True).load(text)
+
+
+def _done_path(step: int) -> str:
+    return f"state/{step:02d}_done.json"
 
 
 def _batch_path(step: int, number: int) -> str:
