@@ -14,6 +14,7 @@ from batchq.ports import RunInfo
 from batchq.runs import create_version, open_folder
 from batchq.services import Services
 from batchq.store import RunFolder
+from batchq.store.marks import Verdict, marks_of
 
 Chosen = dict[int, list[Item]]
 """The items to be redone, by the number of the step with an input of its own that they are of."""
@@ -51,6 +52,12 @@ def choose_failed(base: RunInfo) -> Chosen:
         for step in base.plan.steps
     }
     return _by_index(base, folder, failed)
+
+
+def choose_marked(base: RunInfo, verdict: Verdict) -> Chosen:
+    """Finds the items that `batchq mark` was told to be good, or bad."""
+    marks = marks_of(open_folder(base.folder))
+    return choose_ids(base, [item for item, mark in marks.items() if mark.verdict is verdict])
 
 
 def choose_where(base: RunInfo, condition: str) -> Chosen:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.argument("pipeline")
 @click.argument("items", nargs=-1)
 @click.option("--failed", is_flag=True, help="The items that failed.")
+@click.option("--marked", type=click.Choice(["good", "bad"]), help="The items marked so.")
 @click.option("--where", metavar="EXPR", help="Items whose output is so: 'confidence < 0.5'.")
 @click.option("--from", "base", metavar="vN", help="Build on this version, not on the latest.")
 @click.option("--note", metavar="T", default="", help="A note that is kept with the version.")
@@ -45,6 +46,7 @@ def rerun_command(
     pipeline: str,
     items: tuple[str, ...],
     failed: bool,  # noqa: FBT001 (click passes by name, here and below)
+    marked: str | None,
     where: str | None,
     base: str | None,
     note: str,
@@ -73,7 +75,7 @@ def rerun_command(
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
     before = _base(pipeline, base, services)
     plan, lock = _plan_of(file, params, concurrency) if file else (before.plan, None)
-    chosen = _choose(before, items, failed=failed, where=where)
+    chosen = _choose(before, items, failed=failed, marked=marked, where=where)
     total = sum(map(len, chosen.values()))
     if dry_run:
         return _preview(before, chosen, as_json=as_json)
@@ -133,14 +135,20 @@ def _plan_of(
     return plan, manifest_lock(manifest, plan)
 
 
-def _choose(base: RunInfo, ids: tuple[str, ...], *, failed: bool, where: str | None) -> Chosen:
-    from batchq.rerun import choose_failed, choose_ids, choose_where
+def _choose(
+    base: RunInfo, ids: tuple[str, ...], *, failed: bool, marked: str | None, where: str | None
+) -> Chosen:
+    from batchq.rerun import choose_failed, choose_ids, choose_marked, choose_where
 
-    ways = [bool(ids), failed, where is not None]
+    ways = [bool(ids), failed, marked is not None, where is not None]
     if sum(ways) != 1:
-        raise UsageError("name the items, or use one of --failed and --where")
+        raise UsageError("name the items, or use one of --failed, --marked and --where")
     if ids:
         return choose_ids(base, ids)
+    if marked is not None:
+        from batchq.store.marks import Verdict
+
+        return choose_marked(base, Verdict(marked))
     return choose_failed(base) if where is None else choose_where(base, where)
 
 

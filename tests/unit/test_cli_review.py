@@ -384,6 +384,21 @@ def test_marks_are_kept_with_the_version_and_shown(studio: Studio) -> None:
     assert "is marked" not in ok(studio.run("show", NAME, "v1", "4002"))
 
 
+def test_a_rerun_of_the_bad_ones_takes_what_is_marked_and_was_not_redone(studio: Studio) -> None:
+    for item in ("4001", "4002"):
+        ok(studio.run("mark", f"{NAME}@v0", item, "bad"))
+    ok(studio.run("mark", f"{NAME}@v1", "4003", "bad"))
+
+    seen = [
+        json.loads(
+            ok(studio.run("rerun", NAME, "--from", one, "--marked", "bad", "--dry-run", "--json"))
+        )
+        for one in ("v0", "v1")
+    ]
+
+    assert [one["items"] for one in seen] == [["4001", "4002"], ["4001", "4003"]]
+
+
 def test_marks_that_are_made_at_once_are_all_kept(studio: Studio) -> None:
     folder = studio.outputs.open_version(NAME, "v0")
 
