@@ -11,7 +11,7 @@ test: ## lint, types, layers, and every test
 check: ## lint, types, layers
 	@scripts/check
 
-bench: ## measure against peers, writes docs/benchmarks.md
+bench: ## measure against peers and print what stands in docs/benchmarks.md
 	@scripts/bench
 
 clean:

@@ -114,7 +114,8 @@ class RedisLedger:
         line = ""
         if outcome.error is not None:
             line = f"{outcome.item_id}: {outcome.error.kind}: {outcome.error.message[:200]}"
-        amounts = [part for pair in _amounts(Summary.of(outcome)) for part in pair]
+        counted = [pair for pair in _amounts(Summary.of(outcome)) if pair[1]]
+        amounts = [part for pair in counted for part in pair]
         kept = self._commit(
             keys=[
                 keys.run(ref.run),

@@ -22,8 +22,8 @@ def dispatch_batch(
 ) -> None:
     """Publishes a chord over the items. The ledger must have opened the batch before.
 
-    The callback is also the chord's error callback: the ledger, not the chord's results, says
-    what became of the items, so one whose process died is found missing there.
+    The callback comes also if a task's process died (see `Backend.chord_error_from_stack`): the
+    ledger, not the chord's results, says what became of the items.
     """
     number = step.spec.number
     calls = [
@@ -36,8 +36,7 @@ def dispatch_batch(
     collate = app.signature(
         COLLATE_BATCH, args=(run, number, batch), immutable=True, queue=CONTROL_QUEUE
     )
-    body = collate.clone().on_error(collate.clone())
-    chord(header, app=app).run(header, body, (), app=app)
+    chord(header, app=app).run(header, collate, (), app=app)
 
 
 class UniformGroup(group):

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from batchq.store.files import STALE_AFTER_S, TEMP_FOLDER, Files, explained
 
@@ -20,10 +20,52 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 class DiskFiles(Files):
     """The files of a folder on a disk. Links inside the folder are never followed in writing."""
 
+    def __init__(self, fs: Any, root: str) -> None:
+        self._open: dict[str, int] = {}
+        super().__init__(fs, root)
+
     @property
     def url(self) -> str:
         """The absolute path of the folder."""
         return self.root
+
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Writes a file whole.
+
+        Item files are most of what a run writes, so this has a way of its own for a file that may
+        be lost with the power: the folders above stay open from one write to the next.
+        """
+        parent, _, name = path.rpartition("/")
+        top, _, below = parent.partition("/")
+        if durable or "/" in below:
+            super().write(path, data, durable=durable)
+            return
+        temp = uuid.uuid4().hex
+        with explained(self.full(path)):
+            temp_fd, top_fd = self._kept_open(TEMP_FOLDER), self._kept_open(top)
+            try:
+                file = os.open(temp, _NEW, 0o666, dir_fd=temp_fd)
+                try:
+                    left = memoryview(data)
+                    while left:
+                        left = left[os.write(file, left) :]
+                finally:
+                    os.close(file)
+                _place_below(temp, temp_fd, below, name, top_fd)
+            except BaseException:
+                with suppress(OSError):  # it was never made
+                    os.unlink(temp, dir_fd=temp_fd)
+                raise
+
+    def _kept_open(self, path: str) -> int:
+        if path not in self._open:
+            with self._folder(path) as folder_fd:
+                self._open[path] = os.dup(folder_fd)
+        return self._open[path]
+
+    def __del__(self) -> None:
+        for folder_fd in self._open.values():
+            os.close(folder_fd)
 
     @contextmanager
     def writer(
@@ -137,6 +179,23 @@ def _open_below(name: str, folder_fd: int) -> int:
         with suppress(FileExistsError):  # somebody else was quicker
             os.mkdir(name, dir_fd=folder_fd)
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder_fd)
+
+
+def _place_below(temp: str, temp_fd: int, below: str, name: str, top_fd: int) -> None:
+    """Gives a file its name in a folder below `top_fd`, or in that itself; follows no link."""
+    if not below:
+        _place(temp, temp_fd, name, top_fd)
+        return
+    try:
+        os.mkdir(below, dir_fd=top_fd)
+    except FileExistsError:
+        folder_fd = os.open(below, _FOLDER | os.O_NOFOLLOW, dir_fd=top_fd)
+        try:
+            _place(temp, temp_fd, name, folder_fd)
+        finally:
+            os.close(folder_fd)
+    else:  # ours, so no link
+        _place(temp, temp_fd, f"{below}/{name}", top_fd)
 
 
 def _place(temp: str, temp_fd: int, name: str, folder_fd: int) -> None:

@@ -33,8 +33,7 @@ def app(redis_url: str) -> Iterator[BatchqApp]:
 def send(app: BatchqApp, header: Any) -> str:
     """Runs a chord over the header as batchq does; returns the group's id."""
     collate = app.signature("batchq.collate_batch", args=("run", 1, 0), immutable=True, queue="c")
-    body = collate.clone().on_error(collate.clone())
-    return str(chord(header, app=app).run(header, body, (), app=app).parent.id)
+    return str(chord(header, app=app).run(header, collate, (), app=app).parent.id)
 
 
 def plain_header(app: BatchqApp) -> Any:
