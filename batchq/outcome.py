@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -156,8 +156,3 @@ class Summary:
     def total(self) -> int:
         """Items that have ended."""
         return self.ok + self.failed
-
-
-def failed(outcome: Outcome, kind: str, message: str) -> Outcome:
-    """Turns an outcome into a failed one, keeping its attempts and usage."""
-    return replace(outcome, state=State.FAILED, output=None, error=ItemError(kind, message))

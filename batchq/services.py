@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from batchq.errors import QueueError
-from batchq.ledger.redis import RedisLedger, connect
+from batchq.ledger import RedisLedger, connect
 from batchq.ports import RunInfo
 from batchq.settings import Settings, redis_client_url
 

@@ -170,6 +170,8 @@ def _call(talk: Conversation, request: ChatRequest, lease: str, tools: Tools) ->
         raise
     finally:
         tools.limiter.settle(provider, lease, tokens, used)
+    if reply.retry_after_s:  # the last call that its limit allowed for now
+        tools.limiter.pause(provider, reply.retry_after_s)
     talk.usage, talk.model, talk.raw = cost(reply.usage, provider.prices), reply.model, reply.text
     return _read(reply, talk)
 

@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, LockError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import LockError
 from redis.lock import Lock
-from redis.retry import Retry
 
 from batchq.errors import QueueError
 from batchq.ledger import keys
@@ -28,7 +24,6 @@ from batchq.ports import Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
 LOCK_S = 15.0
 # A resume may come between the look at the state and this; then the run stays due.
 REST = """
@@ -37,27 +32,6 @@ if redis.call('HGET', KEYS[1], 'state') == 'paused' then redis.call('ZREM', KEYS
 FORGET_AFTER_S = 24 * 3600  # a finished run can still be watched for a day
 SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
 USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
-
-
-def connect(url: str, *, patience_s: float) -> redis.Redis:
-    """Opens a client whose commands are tried again for about `patience_s` while Redis is away.
-
-    A worker is patient, since an answer that was paid for must reach the ledger; a command
-    line is not.
-    """
-    tries = max(1, round(patience_s / 2))
-    # A unix socket knows no keep-alive, and redis-py refuses to be told so.
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=30,
-        socket_connect_timeout=min(5.0, max(1.0, patience_s)),
-        health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=2.0, base=0.1), tries),
-        retry_on_error=list(OUTAGES),
-        **keepalive,
-    )
 
 
 def _or_queue_error(method: Callable[P, R]) -> Callable[P, R]:

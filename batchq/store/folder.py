@@ -27,14 +27,22 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from batchq.errors import StoreError
-from batchq.outcome import Json, Outcome, SentPrompt, Summary
+from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, OutputSpec, Plan, Rerun, decode, encode
 from batchq.ports import RunRecord
 from batchq.store import frozen
 from batchq.store.files import Files, open_files
 from batchq.store.metadata import Metadata, describe
 from batchq.store.names import safe_name
-from batchq.store.rows import Rows, shape, to_json, write_document, write_rows
+from batchq.store.rows import (
+    Rows,
+    error_row,
+    prompt_text,
+    shape,
+    to_json,
+    write_document,
+    write_rows,
+)
 
 T = TypeVar("T")
 
@@ -267,7 +275,7 @@ class RunFolder:
             return 0
         with self.files.writer(path, durable=True) as file:
             failed = (one for one in self.merged(step) if not one.is_ok)
-            write_rows(file, ".json", (_error_row(step, one) for one in failed))
+            write_rows(file, ".json", (error_row(step, one) for one in failed))
         return total
 
     def mark_done(self, step: int) -> Summary:
@@ -319,7 +327,7 @@ class RunFolder:
             text = to_json(shape(outcome, output), indent=2) + b"\n"
             self.files.write(f"items/{name}/{step:02d}_output.json", text)
         if outcome.prompts:
-            text = _prompt_text(outcome.prompts).encode(errors="backslashreplace")
+            text = prompt_text(outcome.prompts).encode(errors="backslashreplace")
             self.files.write(f"prompts/{step:02d}_prompt_{name}.md", text)
 
     def _numbers(self, path: str) -> set[int]:
@@ -387,22 +395,3 @@ def _record(outcomes: Sequence[Outcome]) -> bytes:
 
 def _lines(outcomes: Sequence[Outcome]) -> bytes:
     return b"".join(encode(outcome) + b"\n" for outcome in outcomes)
-
-
-def _prompt_text(prompts: Sequence[SentPrompt]) -> str:
-    """One prompt as it is; those of several stages under the stage's name."""
-    if len(prompts) == 1:
-        return prompts[0].text
-    return "\n\n".join(f"# {one.stage or 'prompt'}\n\n{one.text}" for one in prompts) + "\n"
-
-
-def _error_row(step: int, outcome: Outcome) -> dict[str, Json]:
-    error = outcome.error
-    return {
-        "item_id": outcome.item_id,
-        "item_index": outcome.index,
-        "error": error.message if error else "",
-        "step": step,
-        "kind": error.kind if error else "",
-        "attempts": len(outcome.attempts),
-    }

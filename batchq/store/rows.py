@@ -7,11 +7,11 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from batchq.errors import StoreError
-from batchq.outcome import Json, Outcome
+from batchq.outcome import Json, Outcome, SentPrompt
 from batchq.plan import OutputSpec
 from batchq.prompts import flatten
 
@@ -44,6 +44,26 @@ def shape(outcome: Outcome, output: OutputSpec) -> Json:
     if output.source_id_field:
         first[f"source_{output.source_id_field}"] = outcome.item_id
     return first | {key: value for key, value in outcome.output.items() if key not in first}
+
+
+def prompt_text(prompts: Sequence[SentPrompt]) -> str:
+    """One prompt as it is; those of several stages under the stage's name."""
+    if len(prompts) == 1:
+        return prompts[0].text
+    return "\n\n".join(f"# {one.stage or 'prompt'}\n\n{one.text}" for one in prompts) + "\n"
+
+
+def error_row(step: int, outcome: Outcome) -> dict[str, Json]:
+    """A failed item as it stands in the errors file."""
+    error = outcome.error
+    return {
+        "item_id": outcome.item_id,
+        "item_index": outcome.index,
+        "error": error.message if error else "",
+        "step": step,
+        "kind": error.kind if error else "",
+        "attempts": len(outcome.attempts),
+    }
 
 
 class Rows:

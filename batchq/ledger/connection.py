@@ -1,0 +1,33 @@
+"""Opens a Redis client that bears an outage for as long as its owner can wait."""
+
+from __future__ import annotations
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
+
+
+def connect(url: str, *, patience_s: float) -> redis.Redis:
+    """Opens a client whose commands are tried again for about `patience_s` while Redis is away.
+
+    A worker is patient, since an answer that was paid for must reach the ledger; a command
+    line is not.
+    """
+    tries = max(1, round(patience_s / 2))
+    # A unix socket knows no keep-alive, and redis-py refuses to be told so.
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=30,
+        socket_connect_timeout=min(5.0, max(1.0, patience_s)),
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=2.0, base=0.1), tries),
+        retry_on_error=list(OUTAGES),
+        **keepalive,
+    )
