@@ -45,13 +45,13 @@ app.conf.update(
 
 
 @app.task(name="overhead.noop")
-def noop(number: int) -> int:
-    return number
+def noop(item: dict[str, int]) -> dict[str, int]:
+    return item
 
 
 @app.task(name="overhead.collect", ignore_result=True)
-def collect(numbers: list[int], key: str) -> None:
-    app.backend.client.set(key, len(numbers))
+def collect(items: list[dict[str, int]], key: str) -> None:
+    app.backend.client.set(key, len(items))
 
 
 MANIFEST = """
@@ -88,7 +88,8 @@ def wait(condition: Callable[[], object], deadline_s: float = 600) -> None:
 def raw(items: int, client: redis.Redis) -> float:
     key = f"raw:{time.time()}"
     began = time.perf_counter()
-    chord(noop.s(number) for number in range(items))(collect.s(key))
+    # The same items as `generate` makes for batchq.
+    chord(noop.s({"index": n, "number": n + 1}) for n in range(items))(collect.s(key))
     wait(lambda: client.get(key))
     return items / (time.perf_counter() - began)
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from batchq.cli.output import count, put, put_json, say
-from batchq.cli.report import wishes_of
 from batchq.cli.request import params_option
-from batchq.cli.submit import run_task, wish_options
+from batchq.cli.submit import Following, following_options, run_task, start_run
 from batchq.errors import UsageError
-from batchq.launch import settings_for
 from batchq.wishes import Task
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 @params_option
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
 @click.option("--dry-run", is_flag=True, help="Say what would be redone and do nothing.")
-@wish_options
+@following_options
 def rerun_command(
     pipeline: str,
     items: tuple[str, ...],
@@ -55,12 +53,7 @@ def rerun_command(
     params: tuple[tuple[str, str], ...],
     concurrency: int | None,
     dry_run: bool,  # noqa: FBT001
-    workers: int | None,
-    detach: bool,  # noqa: FBT001
-    wait: bool,  # noqa: FBT001
-    timeout: float | None,
-    local: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    following: Following,
 ) -> int:
     """Redoes ITEMS of PIPELINE as a new version.
 
@@ -71,14 +64,13 @@ def rerun_command(
     from batchq.rerun import create_rerun, in_words
     from batchq.services import COMMAND_PATIENCE_S, build_services
 
-    settings = settings_for(local=local)
-    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    services = build_services(following.settings, patience_s=COMMAND_PATIENCE_S)
     before = _base(pipeline, base, services)
     plan, lock = _plan_of(file, params, concurrency) if file else (before.plan, None)
     chosen = _choose(before, items, failed=failed, marked=marked, where=where)
     total = sum(map(len, chosen.values()))
     if dry_run:
-        return _preview(before, chosen, as_json=as_json)
+        return _preview(before, chosen, as_json=following.as_json)
     if not total:
         put(f"{before.pipeline}@{before.version}: nothing to redo")
         return 0
@@ -97,20 +89,7 @@ def rerun_command(
             note=note,
         )
 
-    def go(info: RunInfo, services: Services) -> None:
-        from batchq.queue.control import start
-
-        start(info, services)
-
-    wishes = wishes_of(
-        concurrency,
-        workers,
-        detach=detach,
-        quiet=wait or as_json,
-        as_json=as_json,
-        timeout_s=timeout,
-    )
-    return run_task(Task(plan, begin, go), settings, wishes, as_json=as_json)
+    return run_task(Task(plan, begin, start_run), following, concurrency)
 
 
 def _base(pipeline: str, version: str | None, services: Services) -> RunInfo:

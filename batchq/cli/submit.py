@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -18,7 +20,7 @@ from batchq.errors import UsageError
 from batchq.launch import settings_for
 from batchq.preflight import require_keys
 from batchq.settings import Settings
-from batchq.wishes import Task, Wishes
+from batchq.wishes import Task
 
 if TYPE_CHECKING:
     from batchq.outcome import Outcome
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_WISHES = (
+_FOLLOWING = (
     click.option("--workers", type=click.IntRange(min=1), help="Processes for Python steps."),
     click.option("--detach", is_flag=True, help="Queue the run and return; needs a broker."),
     click.option("--wait", is_flag=True, help="Wait for the end without showing progress."),
@@ -42,28 +44,46 @@ _WISHES = (
 )
 
 
-def wish_options(function: F) -> F:
-    """Adds the options that say how a run is started and followed."""
-    for option in reversed(_WISHES):
-        function = option(function)
-    return function
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How a run is started and followed: the options that these commands share."""
+
+    workers: int | None
+    detach: bool
+    wait: bool
+    timeout: float | None
+    local: bool
+    as_json: bool
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; with `--local` those of the embedded stack, broker or not."""
+        return settings_for(local=self.local)
+
+
+def following_options(function: F) -> F:
+    """Adds the options that say how a run is started and followed, as one `following`."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **options: Any) -> Any:
+        shared = {field.name: options.pop(field.name) for field in fields(Following)}
+        return function(*args, following=Following(**shared), **options)
+
+    for option in reversed(_FOLLOWING):
+        command = option(command)
+    return cast("F", command)
 
 
 @click.command("submit")
 @manifest_argument
 @choice_options
-@wish_options
+@following_options
 @click.option("--dry-run", is_flag=True, help="Show the plan and queue nothing.")
 def submit_command(
     file: Path,
     concurrency: int | None,
-    workers: int | None,
-    detach: bool,  # noqa: FBT001 (click passes by name, here and below)
-    wait: bool,  # noqa: FBT001
-    timeout: float | None,
-    local: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
-    dry_run: bool,  # noqa: FBT001
+    following: Following,
+    dry_run: bool,  # noqa: FBT001 (click passes by name, here and below)
     **choices: Any,
 ) -> int:
     """Runs the manifest FILE as a new version and follows it.
@@ -73,11 +93,11 @@ def submit_command(
     """
     from batchq.planner import make_plan
 
-    settings = settings_for(local=local)
+    settings = following.settings
     manifest = load_request(file, concurrency=concurrency, **choices)
-    plan = make_plan(manifest, slots=slots_of(concurrency, workers))
+    plan = make_plan(manifest, slots=slots_of(concurrency, following.workers))
     if dry_run:
-        show_plan(plan, as_json=as_json)
+        show_plan(plan, as_json=following.as_json)
         return 0
     if not settings.broker_url:
         # On a broker the calls are made elsewhere, with keys of their own.
@@ -91,20 +111,7 @@ def submit_command(
 
         return create_run(plan, manifest_lock(manifest, plan), services, now=time.time())
 
-    def go(info: RunInfo, services: Services) -> None:
-        from batchq.queue.control import start
-
-        start(info, services)
-
-    wishes = wishes_of(
-        concurrency,
-        workers,
-        detach=detach,
-        quiet=wait or as_json,
-        as_json=as_json,
-        timeout_s=timeout,
-    )
-    return run_task(Task(plan, begin, go), settings, wishes, as_json=as_json)
+    return run_task(Task(plan, begin, start_run), following, concurrency)
 
 
 @click.command("resume")
@@ -113,22 +120,17 @@ def submit_command(
 @click.option(
     "--accept-drift", is_flag=True, help="Go on though files changed; the frozen ones are used."
 )
-@wish_options
+@following_options
 def resume_command(
     run: str,
     concurrency: int | None,
     accept_drift: bool,  # noqa: FBT001
-    workers: int | None,
-    detach: bool,  # noqa: FBT001
-    wait: bool,  # noqa: FBT001
-    timeout: float | None,
-    local: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    following: Following,
 ) -> int:
     """Goes on with RUN where it stopped: same version, the items that have not run."""
     from batchq.lookup import find_resumable
 
-    settings = settings_for(local=local)
+    settings = following.settings
     info = find_resumable(run, settings)
     if info is None:
         say(f"{run} is complete: nothing to do")
@@ -136,22 +138,8 @@ def resume_command(
     if not accept_drift:
         _refuse_drift(info)
 
-    def go(info: RunInfo, services: Services) -> None:
-        from batchq.queue.control import resume
-
-        resume(info, services, is_private=not settings.broker_url)
-
-    wishes = wishes_of(
-        concurrency,
-        workers,
-        detach=detach,
-        quiet=wait or as_json,
-        as_json=as_json,
-        timeout_s=timeout,
-    )
-    return run_task(
-        Task(info.plan, lambda _: info, go, before=info.run), settings, wishes, as_json=as_json
-    )
+    task = Task(info.plan, lambda _: info, _resume_on(settings), before=info.run)
+    return run_task(task, following, concurrency)
 
 
 @click.command("retry")
@@ -159,18 +147,13 @@ def resume_command(
 @click.option("--kind", metavar="KIND", help="Only those that failed so: rate_limit, timeout, ...")
 @click.option("--dry-run", is_flag=True, help="Say what would be retried and do nothing.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
-@wish_options
+@following_options
 def retry_command(
     run: str,
     kind: str | None,
     dry_run: bool,  # noqa: FBT001
     concurrency: int | None,
-    workers: int | None,
-    detach: bool,  # noqa: FBT001
-    wait: bool,  # noqa: FBT001
-    timeout: float | None,
-    local: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    following: Following,
 ) -> int:
     """Runs the items of RUN that failed once more, in the same version.
 
@@ -179,7 +162,7 @@ def retry_command(
     from batchq.lookup import find_over, kinds_of_failures
     from batchq.runs import load_run, reopen_run
 
-    settings = settings_for(local=local)
+    settings = following.settings
     record = find_over(run, settings)
     name = f"{record.pipeline}@{record.version}"
     kinds = kinds_of_failures(record)
@@ -198,22 +181,8 @@ def retry_command(
 
         return reopen_run(record, is_again, services)
 
-    def go(info: RunInfo, services: Services) -> None:
-        from batchq.queue.control import resume
-
-        resume(info, services, is_private=not settings.broker_url)
-
-    wishes = wishes_of(
-        concurrency,
-        workers,
-        detach=detach,
-        quiet=wait or as_json,
-        as_json=as_json,
-        timeout_s=timeout,
-    )
-    return run_task(
-        Task(load_run(record).plan, begin, go, before=record.run), settings, wishes, as_json=as_json
-    )
+    task = Task(load_run(record).plan, begin, _resume_on(settings), before=record.run)
+    return run_task(task, following, concurrency)
 
 
 def _refuse_drift(info: RunInfo) -> None:
@@ -228,10 +197,34 @@ def _refuse_drift(info: RunInfo) -> None:
         )
 
 
-def run_task(task: Task, settings: Settings, wishes: Wishes, *, as_json: bool) -> int:
+def start_run(info: RunInfo, services: Services) -> None:
+    """Hands a new run to its coordinator."""
+    from batchq.queue.control import start
+
+    start(info, services)
+
+
+def _resume_on(settings: Settings) -> Callable[[RunInfo, Services], None]:
+    def go(info: RunInfo, services: Services) -> None:
+        from batchq.queue.control import resume
+
+        resume(info, services, is_private=not settings.broker_url)
+
+    return go
+
+
+def run_task(task: Task, following: Following, concurrency: int | None) -> int:
     """Begins a run, or takes it up again, and follows it; returns the exit code."""
-    driven = launch.run_task(task, settings, wishes)
+    wishes = wishes_of(
+        concurrency,
+        following.workers,
+        detach=following.detach,
+        quiet=following.wait or following.as_json,
+        as_json=following.as_json,
+        timeout_s=following.timeout,
+    )
+    driven = launch.run_task(task, following.settings, wishes)
     if driven.ended is None:
-        put_queued(driven.info, as_json=as_json)
+        put_queued(driven.info, as_json=following.as_json)
         return 0
     return driven.ended.code
