@@ -32,12 +32,17 @@ class Verdict:
     missing: tuple[Item, ...]
 
 
+def missing_items(items: Sequence[Item], outcomes: Sequence[Outcome]) -> tuple[Item, ...]:
+    """The items that have no outcome."""
+    have = {outcome.index for outcome in outcomes}
+    return tuple(item for item in items if item.index not in have)
+
+
 def judge_batch(
     items: Sequence[Item], outcomes: Sequence[Outcome], state: RunState, dispatches: int
 ) -> Verdict:
     """Decides a batch's fate from what is there of it."""
-    have = {outcome.index for outcome in outcomes}
-    missing = tuple(item for item in items if item.index not in have)
+    missing = missing_items(items, outcomes)
     if not missing:
         return Verdict(Fate.COLLATE, ())
     if state is not RunState.RUNNING:

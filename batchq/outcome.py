@@ -9,8 +9,6 @@ from typing import Any
 Json = Any
 """Anything that `json.dumps(..., allow_nan=False)` writes."""
 
-WIRE_VERSION = 1
-
 
 class State(StrEnum):
     """How an item ended."""

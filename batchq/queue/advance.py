@@ -17,6 +17,7 @@ from batchq.collate import (
     batch_count,
     judge_batch,
     lost_items,
+    missing_items,
     ready_steps,
     room_for,
 )
@@ -207,21 +208,20 @@ class _Mover:
         kept = self.folder.parked(number, batch)
         self.ledger.open_batch(self.run, number, batch, kept, dispatches=1)
         items = self.folder.batch(number, batch, step.pacing.batch_size)
-        have = {one.index for one in self.ledger.outcomes(self.run, number, batch)}
-        missing = [item for item in items if item.index not in have]
+        outcomes = self.ledger.outcomes(self.run, number, batch)
+        missing = missing_items(items, outcomes)
         if missing:
             dispatch_batch(self.run, step, batch, missing, self.app)
         else:
-            self._record(step, batch, self.ledger.outcomes(self.run, number, batch))
+            self._record(step, batch, outcomes)
 
     def _rescue(self, step: StepPlan, batch: int, opened: OpenBatch) -> None:
         """Sends the items of an open batch again that nobody will bring."""
         if time.time() - opened.sent_at < 2 * self.services.settings.lease_ttl_s:
             return
         number = step.spec.number
-        have = {one.index for one in self.ledger.outcomes(self.run, number, batch)}
         items = self.folder.batch(number, batch, step.pacing.batch_size)
-        missing = [item for item in items if item.index not in have]
+        missing = missing_items(items, self.ledger.outcomes(self.run, number, batch))
         leases, alive = self.ledger.leases(self.run, number, batch), self.ledger.alive()
         is_running = self.ledger.state(self.run) is RunState.RUNNING
         is_held = any(leases[one.index].owner in alive for one in missing if one.index in leases)

@@ -9,7 +9,6 @@ from batchq.ports import ItemRef
 
 RUN_ITEM = "batchq.run_item"
 COLLATE_BATCH = "batchq.collate_batch"
-ADVANCE_RUN = "batchq.advance_run"
 MESSAGE_VERSION = 1
 
 

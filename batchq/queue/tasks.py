@@ -1,4 +1,4 @@
-"""The tasks: an item, the end of its batch, a look at a run. Each body decodes, calls, encodes."""
+"""The tasks: an item, and the end of its batch. Each body decodes, calls, encodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from celery import Task, shared_task
 from batchq.ports import Claim, RunState
 from batchq.queue import heart
 from batchq.queue.app import BatchqApp
-from batchq.queue.message import ADVANCE_RUN, COLLATE_BATCH, RUN_ITEM, decode_message
+from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, decode_message
 from batchq.runner import run_item
 
 HELD_AGAIN_S = 5
@@ -39,14 +39,6 @@ def collate_batch_task(self: Task[Any, Any], run: str, step: int, batch: int) ->
     from batchq.queue.advance import advance  # stores take time that workers do not have
 
     advance(run, _app(self), collate=(step, batch))
-
-
-@shared_task(name=ADVANCE_RUN, bind=True, ignore_result=True)
-def advance_run_task(self: Task[Any, Any], run: str) -> None:
-    """Looks at a run and does what is next: batches, the end of a step, the end of the run."""
-    from batchq.queue.advance import advance
-
-    advance(run, _app(self))
 
 
 def _app(task: Task[Any, Any]) -> BatchqApp:
