@@ -1,7 +1,8 @@
-"""The provider's limits: token buckets for requests and tokens, and a cap on calls in flight."""
+"""The provider's limits: on requests and tokens, by bucket or window, and on calls in flight."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -78,6 +79,50 @@ class Bucket:
         return LimitState(int(self.per_minute), int(level), reset_s)
 
 
+class Window:
+    """Lets no span of `span_s` seconds hold more than `capacity`: the strictest there is."""
+
+    def __init__(self, per_minute: float, capacity: float, now: float) -> None:
+        self._taken: deque[tuple[float, float]] = deque()
+        self._used = 0.0
+        self.resize(per_minute, capacity, now)
+
+    def resize(self, per_minute: float, capacity: float, now: float) -> None:  # noqa: ARG002 (as Bucket)
+        """Changes the limit; what was taken stays taken."""
+        self.per_minute, self.capacity = per_minute, capacity
+        self.span_s = capacity * 60 / per_minute
+
+    def level(self, now: float) -> float:
+        """What may be taken at once; less than nothing after the limit was lowered."""
+        while self._taken and self._taken[0][0] <= now - self.span_s:
+            self._used -= self._taken.popleft()[1]
+        return self.capacity - self._used
+
+    def wait_s(self, now: float, amount: float) -> float | None:
+        """How long until `amount` is there; None if it never fits."""
+        if amount > self.capacity:
+            return None
+        missing = amount - self.level(now)
+        if missing <= ROUNDING:
+            return 0.0
+        for at, taken in self._taken:
+            missing -= taken
+            if missing <= ROUNDING:
+                return at + self.span_s - now
+        raise AssertionError("what is missing was taken by somebody")
+
+    def take(self, now: float, amount: float) -> None:
+        """Takes `amount`."""
+        self._taken.append((now, amount))
+        self._used += amount
+
+    def state(self, now: float) -> LimitState:
+        """What the headers tell: the limit is that of a whole minute."""
+        level = self.level(now)
+        reset_s = self._taken[-1][0] + self.span_s - now if self._taken else 0.0
+        return LimitState(int(self.per_minute), int(level), reset_s)
+
+
 class Limits:
     """Admits calls under rpm, tpm and concurrency; all limits agree, or nothing is taken."""
 
@@ -86,12 +131,17 @@ class Limits:
         self.peak_in_flight = 0
         self._clock = clock
         self._concurrency: int | None = None
-        self._buckets: dict[Literal["requests", "tokens"], Bucket] = {}
+        self._kind: type[Bucket] | type[Window] = Bucket
+        self._buckets: dict[Literal["requests", "tokens"], Bucket | Window] = {}
         self.configure(options)
 
     def configure(self, options: SimulatorOptions) -> None:
         """Takes over changed limits while calls go on."""
         self._concurrency = options.concurrency
+        kind = Window if options.enforcement == "window" else Bucket
+        if kind is not self._kind:
+            self._kind = kind
+            self._buckets.clear()  # a bucket knows nothing of when it was used
         self._set_bucket("requests", options.rpm, options.burst_s)
         self._set_bucket("tokens", options.tpm, options.burst_s)
 
@@ -106,7 +156,7 @@ class Limits:
         if bucket := self._buckets.get(name):
             bucket.resize(per_minute, capacity, now)
         else:
-            self._buckets[name] = Bucket(per_minute, capacity, now)
+            self._buckets[name] = self._kind(per_minute, capacity, now)
 
     def admit(self, tokens: int) -> Admission:
         """Takes a place in flight, one request and `tokens` tokens, or refuses the call."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -30,6 +30,15 @@ class SimulatorOptions(BaseModel):
     )
     burst_s: float = Field(
         60.0, gt=0, description="seconds' worth of rpm and tpm that may be used at once"
+    )
+    enforcement: Literal["bucket", "window"] = Field(
+        "bucket",
+        description="bucket: burst_s at once, then as it fills; window: no span of burst_s seconds"
+        " ever holds more than its share",
+    )
+    tells: Literal["all", "retry", "nothing"] = Field(
+        "all",
+        description="what headers say of rpm and tpm; retry: only when to come back after a 429",
     )
     concurrency: int | None = Field(None, gt=0, description="calls in flight; none: no limit")
     context_tokens: int | None = Field(

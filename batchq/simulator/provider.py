@@ -13,7 +13,7 @@ from batchq.simulator.faults import Fault, decide_fault, draw_latency_s
 from batchq.simulator.limits import Admission, Limits, LimitState
 from batchq.simulator.options import SimulatorOptions
 from batchq.simulator.replies import identify, make_answer, spoil
-from batchq.simulator.stats import Stats
+from batchq.simulator.stats import CallLog, Stats
 
 MODEL_WHEN_NONE_LISTED = "simulator"
 
@@ -61,6 +61,7 @@ class SimulatedProvider:
         self.options = options
         self._limits = Limits(options, clock)
         self._stats = Stats()
+        self._log = CallLog(clock)
         self._requests = 0
 
     def configure(self, options: SimulatorOptions) -> None:
@@ -71,6 +72,7 @@ class SimulatedProvider:
     def reset(self) -> None:
         """Forgets all counts, attempts and used limits; keeps the options."""
         self._stats = Stats()
+        self._log.clear()
         self._limits.reset(self.options)
 
     def stats(self) -> dict[str, Any]:
@@ -80,6 +82,10 @@ class SimulatedProvider:
             "peak_in_flight": self._limits.peak_in_flight,
         }
         return {**self._stats.as_json(), **in_flight}
+
+    def calls(self) -> dict[str, Any]:
+        """What `GET /calls` answers."""
+        return self._log.as_json()
 
     def serve(self, form: Format, headers: Mapping[str, str], raw_body: bytes) -> Served:
         """Decides what becomes of one call to a model."""
@@ -145,7 +151,10 @@ class SimulatedProvider:
         good = make_answer(call, options.seed, prompt)
         answer = spoil(call, good, fault, prompt)
         admission = self._limits.admit(good.input_tokens + good.output_tokens)
-        headers.update(form.limit_headers(self._limits.states()))
+        if options.tells == "all":
+            headers.update(form.limit_headers(self._limits.states()))
+        tokens = good.input_tokens + good.output_tokens
+        self._log.note(call.model, tokens, self._limits.in_flight, refused_by=admission.blocked_by)
         if not admission.is_admitted:
             return self._refuse(form, admission, request_id, headers)
         stats.count_admitted(prompt)
@@ -175,7 +184,7 @@ class SimulatedProvider:
         message = f"Rate limit reached: {allowed[admission.blocked_by or 'requests']}."
         if admission.retry_after_s is None:
             message = f"Request too large: it needs more than all of {message[20:]}"
-        else:
+        elif options.tells != "nothing":
             headers.update(form.retry_headers(admission.retry_after_s))
             message += f" Please try again in {admission.retry_after_s:.3f}s."
         error = Rejected(Rejection.RATE_LIMITED, message)

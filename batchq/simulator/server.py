@@ -25,7 +25,13 @@ CALLS: dict[str, Format] = {
     "/chat/completions": openai_format,
     "/messages": anthropic_format,
 }
-OWN_PATHS = {"/health": "GET", "/stats": "GET", "/reset": "POST", "/control": "POST"}
+OWN_PATHS = {
+    "/health": "GET",
+    "/stats": "GET",
+    "/calls": "GET",
+    "/reset": "POST",
+    "/control": "POST",
+}
 
 
 def serve(
@@ -154,6 +160,8 @@ class _Handler:
             return Response(401, {"error": str(error)})
         if path == "/control":
             return self._control(request.body)
+        if path == "/calls":
+            return Response(200, self._provider.calls())
         if path == "/reset":
             self._provider.reset()
         return Response(200, self._provider.stats())

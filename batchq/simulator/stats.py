@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from batchq.simulator.faults import Fault
+
+LOGGED_CALLS = 20_000
+"""The newest calls that `GET /calls` tells of."""
+
+
+class CallLog:
+    """Remembers when each call came and whether the limits let it through."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._calls: deque[tuple[float, str, int, int, str]] = deque(maxlen=LOGGED_CALLS)
+
+    def note(self, model: str, tokens: int, in_flight: int, *, refused_by: str | None) -> None:
+        """Takes a call down; `in_flight` counts it, if it was let through."""
+        self._calls.append((self._clock(), model, tokens, in_flight, refused_by or ""))
+
+    def clear(self) -> None:
+        """Forgets all calls."""
+        self._calls.clear()
+
+    def as_json(self) -> dict[str, Any]:
+        """The calls in the order in which they came; `now` and `at` are of one clock, in s."""
+        names = ("at", "model", "tokens", "in_flight", "refused_by")
+        calls = [dict(zip(names, call, strict=True)) for call in self._calls]
+        return {"now": self._clock(), "calls": calls}
 
 
 class Stats:

@@ -422,6 +422,8 @@ def test_the_openai_headers_count_down_and_tell_when_to_come_back(server: Server
     assert 0 < int(refused["retry-after-ms"]) <= 500
     assert refused["x-ratelimit-remaining-requests"] == "0"
     assert server.get("/stats")["refused"] == 1
+    calls = server.get("/calls")["calls"]
+    assert [call["refused_by"] for call in calls] == [""] * (len(calls) - 1) + ["requests"]
 
 
 def test_the_anthropic_headers_tell_the_same_in_their_own_words(server: Server) -> None:

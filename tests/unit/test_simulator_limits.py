@@ -102,3 +102,43 @@ def test_never_more_is_admitted_than_the_burst_and_the_time_allow(
     elapsed = clock.now - 100.0
     assert requests <= 5 + elapsed * 0.5 + 1e-6
     assert tokens <= 100 + elapsed * 10 + 1e-6
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 5), st.integers(1, 60)), max_size=80),
+    st.lists(st.integers(0, 79), max_size=2),
+)
+def test_no_span_of_a_window_ever_holds_more_than_its_share(
+    calls: list[tuple[float, int]], times_of_asking_again: list[int]
+) -> None:
+    clock = Clock()
+    limits = limits_of(clock, rpm=30, tpm=600, burst_s=10, enforcement="window")
+    admitted: list[tuple[float, int]] = []
+
+    for number, (pause_s, wanted) in enumerate(calls):
+        clock.now += pause_s
+        admission = limits.admit(wanted)
+        if number in times_of_asking_again and admission.retry_after_s:
+            clock.now += admission.retry_after_s + 1e-6
+            admission = limits.admit(wanted)
+            assert admission.is_admitted, "who comes when told so is let in"
+        if admission.is_admitted:
+            admitted.append((clock.now, wanted))
+
+    for start, _ in admitted:
+        span = [tokens for at, tokens in admitted if start <= at < start + 10]
+        assert len(span) <= 5
+        assert sum(span) <= 100
+
+
+def test_a_window_that_is_lowered_counts_what_was_taken_before() -> None:
+    clock = Clock()
+    limits = limits_of(clock, rpm=60, burst_s=10, enforcement="window")
+    taken = [limits.admit(1).is_admitted for _ in range(10)]
+
+    limits.configure(SimulatorOptions(rpm=30, burst_s=10, enforcement="window"))
+    clock.now += 9.0
+
+    assert all(taken)
+    assert limits.states()["requests"].remaining == -5
+    assert limits.admit(1).retry_after_s == pytest.approx(1.0)

@@ -217,3 +217,41 @@ def test_an_unending_retry_is_told_apart_from_one_that_helps() -> None:
     assert served.response.status == 429
     assert "retry-after" not in served.response.headers
     assert "Request too large" in served.response.body["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("tells", "told"),
+    [("all", {"limit", "retry"}), ("retry", {"retry"}), ("nothing", set())],
+)
+def test_headers_tell_of_limits_as_much_as_they_are_to(tells: str, told: set[str]) -> None:
+    provider = provider_of(rpm=60, burst_s=1, tells=tells)
+    ask(provider)
+
+    refused = ask(provider).response
+
+    assert refused is not None
+    assert refused.status == 429
+    names = {name for name in refused.headers if name.startswith(("x-ratelimit", "retry-after"))}
+    assert {"limit" if name.startswith("x-") else "retry" for name in names} == told
+
+
+def test_the_log_of_calls_tells_which_were_let_through_and_when() -> None:
+    now = [0.0]
+    options = SimulatorOptions(rpm=60, burst_s=2)
+    provider = SimulatedProvider(options, clock=lambda: now[0])
+
+    ask(provider)
+    now[0] = 0.25
+    ask(provider, model="other")
+    ask(provider)
+
+    log = provider.calls()
+    assert log["now"] == 0.25
+    assert [(call["at"], call["model"], call["in_flight"]) for call in log["calls"]] == [
+        (0.0, "m", 1),
+        (0.25, "other", 2),
+        (0.25, "m", 2),
+    ]
+    assert [call["refused_by"] for call in log["calls"]] == ["", "", "requests"]
+    provider.reset()
+    assert provider.calls()["calls"] == []
