@@ -214,6 +214,30 @@ class StepPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What the calls of a run may use, over all hosts; None is any amount.
+
+    `tokens` counts input and output. `on_exceeded` says what becomes of the run at its end.
+    """
+
+    nusd: int | None = None
+    tokens: int | None = None
+    on_exceeded: Literal["pause", "fail"] = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """The first `items` of the first step run alone; more failures than allowed pause the run.
+
+    Else `then` says whether it goes on by itself or asks.
+    """
+
+    items: int
+    max_failures: int = 0
+    then: Literal["ask", "go"] = "ask"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a submit will do. `pipeline` is the name of the output folder."""
 
@@ -230,6 +254,8 @@ class Plan:
     hashes: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     version: int = 1
+    budget: Budget | None = None
+    canary: Canary | None = None
 
     def step(self, number: int) -> StepPlan:
         """The step with this number, from 1."""
@@ -252,13 +278,15 @@ class Rerun:
     """How a version builds on the one before it.
 
     `chosen` holds the indexes of the redone items for each step with an input of its own; `redo`
-    has an entry for every step. Everything else is taken from `folder`, the version `base`.
+    has an entry for every step. Everything else is taken from `folder`, the version `base`; where
+    not all of a step is, `kept` has the ranges of indexes that are, each up to its second number.
     """
 
     base: str
     folder: str
     chosen: Mapping[int, tuple[int, ...]]
     redo: Mapping[int, Redo]
+    kept: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
 def asked_anew(plan: Plan) -> Plan:

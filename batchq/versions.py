@@ -40,7 +40,9 @@ class Version:
                 raise StoreError(
                     f"{self.folder.url}: it builds on itself; restore state/rerun.json"
                 )
-            found.append(open_version(self.pipeline, rerun.base, rerun.folder))
+            base = found[-1].folder.base()
+            assert base is not None  # it has a rerun
+            found.append(open_version(self.pipeline, rerun.base, base.url))
         return found
 
 

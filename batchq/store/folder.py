@@ -15,14 +15,13 @@ could bring them back. Item files and prompts are not: the record holds the outp
 
 from __future__ import annotations
 
-import heapq
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -30,7 +29,7 @@ from batchq.errors import StoreError
 from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, OutputSpec, Plan, Rerun, decode, encode
 from batchq.ports import RunRecord
-from batchq.store import frozen
+from batchq.store import basis, frozen
 from batchq.store.files import Files, open_files
 from batchq.store.metadata import Metadata, describe
 from batchq.store.names import safe_name
@@ -87,7 +86,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes the folder with all that is in it: for a submit that failed half way."""
-        self.files.remove("")
+        self.files.remove_all()
 
     def write_plan(self, plan: Plan) -> None:
         """Writes what the run will do."""
@@ -140,8 +139,7 @@ class RunFolder:
         """
         if self.has_batch(step, number):
             return False
-        for outcome in outcomes:
-            self._write_item(step, outcome, output)
+        self._write_items(step, outcomes, output)
         is_first = self.files.create(_batch_path(step, number), _record(outcomes))
         self.files.remove(_parked_path(step, number))
         return is_first
@@ -159,8 +157,7 @@ class RunFolder:
     ) -> None:
         """Keeps what there is of a batch that was cut off: its item files, and a resume's start."""
         if not self.has_batch(step, number):
-            for outcome in outcomes:
-                self._write_item(step, outcome, output)
+            self._write_items(step, outcomes, output)
             # whole outcomes: their prompts have no file yet
             self.files.write(_parked_path(step, number), _lines(outcomes), durable=True)
 
@@ -179,27 +176,25 @@ class RunFolder:
         Of a batch that was cut off, those that there are.
         """
         collated = self.collated_batches(step)
-        for number in sorted(collated | self._numbers(f"state/{step:02d}_parked")):
-            path = _batch_path if number in collated else _parked_path
-            yield from self.read_outcomes(path(step, number))
+        paths = [
+            (_batch_path if number in collated else _parked_path)(step, number)
+            for number in sorted(collated | self._numbers(f"state/{step:02d}_parked"))
+        ]
+        for path, file in self.files.readers(paths):
+            yield from self._outcomes_in(path, file)
 
     def merged(self, step: int) -> Iterator[Outcome]:
         """All outcomes of a step in input order; a rerun's stand in for those they replace."""
-        rerun = self.rerun()
-        own = self.outcomes(step)
-        if rerun is None or rerun.redo[step].kind == "all":
-            return own
-        is_redone = rerun.redo[step].kind == "some"
-        chosen = set(rerun.chosen[rerun.redo[step].root]) if is_redone else set()
-        before = (one for one in self._base(rerun).merged(step) if one.index not in chosen)
-        return heapq.merge(before, own, key=lambda one: one.index)
+        return basis.merged(self, step)
 
     def all_items(self, step: int) -> Iterator[Item]:
-        """The items of a step with an input of its own, as its first version froze them."""
+        """The items of a step with an input of its own, also those that a rerun takes over."""
+        return basis.all_items(self, step)
+
+    def base(self) -> RunFolder | None:
+        """The version that this one builds on; None for one that stands alone."""
         rerun = self.rerun()
-        if rerun is not None:
-            return self._base(rerun).all_items(step)
-        return frozen.read_all(self.files, step)
+        return None if rerun is None else basis.base_of(self, rerun)
 
     def write_rerun(self, rerun: Rerun) -> None:
         """Says which version this one builds on, and what it does again."""
@@ -212,15 +207,6 @@ class RunFolder:
                 Rerun, _RERUN_FILE, "restore it, or rerun the version before"
             )
         return self._rerun
-
-    def _base(self, rerun: Rerun) -> RunFolder:
-        base = RunFolder.open(rerun.folder)
-        if not base.files.exists("plan.json"):
-            raise StoreError(
-                f"{self.url} builds on {rerun.base} in {rerun.folder}, which is not there: "
-                "restore it"
-            )
-        return base
 
     def summary(self, step: int) -> Summary:
         """Counts the outcomes of a step that are in the folder; at once if the step is done."""
@@ -315,20 +301,23 @@ class RunFolder:
         """Reads the events of the run's log; a line that a crash cut off is passed over."""
         parts = [f"state/log/{name}" for name in self.files.names("state/log")]
         whole = "state/log.jsonl"
-        for path in [whole, *parts] if self.files.exists(whole) else parts:
-            with self.files.reader(path) as file:
-                for line in file:
-                    with suppress(ValueError):
-                        yield json.loads(line)
+        paths = [whole, *parts] if self.files.exists(whole) else parts
+        for _, file in self.files.readers(paths):
+            for line in file:
+                with suppress(ValueError):
+                    yield json.loads(line)
 
-    def _write_item(self, step: int, outcome: Outcome, output: OutputSpec) -> None:
-        name = safe_name(outcome.item_id)
-        if outcome.is_ok:
-            text = to_json(shape(outcome, output), indent=2) + b"\n"
-            self.files.write(f"items/{name}/{step:02d}_output.json", text)
-        if outcome.prompts:
-            text = prompt_text(outcome.prompts).encode(errors="backslashreplace")
-            self.files.write(f"prompts/{step:02d}_prompt_{name}.md", text)
+    def _write_items(self, step: int, outcomes: Sequence[Outcome], output: OutputSpec) -> None:
+        files = {}
+        for outcome in outcomes:
+            name = safe_name(outcome.item_id)
+            if outcome.is_ok:
+                text = to_json(shape(outcome, output), indent=2) + b"\n"
+                files[f"items/{name}/{step:02d}_output.json"] = text
+            if outcome.prompts:
+                text = prompt_text(outcome.prompts).encode(errors="backslashreplace")
+                files[f"prompts/{step:02d}_prompt_{name}.md"] = text
+        self.files.write_many(files)
 
     def _numbers(self, path: str) -> set[int]:
         names = self.files.names(path)
@@ -337,14 +326,17 @@ class RunFolder:
     def read_outcomes(self, path: str) -> Iterator[Outcome]:
         """Reads a file of outcomes, one a line."""
         with self.files.reader(path) as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield decode(Outcome, line)
-                except ValidationError as error:
-                    raise StoreError(
-                        f"{self.files.full(path)}:{number}: broken. Restore the file, or remove it "
-                        "and run its batch again with `batchq resume`"
-                    ) from error
+            yield from self._outcomes_in(path, file)
+
+    def _outcomes_in(self, path: str, file: IO[bytes]) -> Iterator[Outcome]:
+        for number, line in enumerate(file, 1):
+            try:
+                yield decode(Outcome, line)
+            except ValidationError as error:
+                raise StoreError(
+                    f"{self.files.full(path)}:{number}: broken. Restore the file, or remove it "
+                    "and run its batch again with `batchq resume`"
+                ) from error
 
     def _decode(self, kind: type[T], path: str, advice: str) -> T:
         try:

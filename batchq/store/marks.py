@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from batchq.errors import StoreError
 from batchq.store.disk import DiskFiles
-from batchq.store.files import explained
+from batchq.store.faults import explained
 from batchq.store.folder import RunFolder
 from batchq.store.search import read_names
 
@@ -56,11 +56,11 @@ def read_marks(folder: RunFolder) -> dict[str, Mark]:
 def marks_of(folder: RunFolder) -> dict[str, Mark]:
     """The marks that hold in a version: its own, and those of its base for items not redone."""
     own = read_marks(folder)
-    rerun = folder.rerun()
-    if rerun is None:
+    base = folder.base()
+    if base is None:
         return own
     redone = set(_own_ids(folder))
-    before = marks_of(RunFolder.open(rerun.folder))
+    before = marks_of(base)
     return {item: mark for item, mark in before.items() if item not in redone} | own
 
 
