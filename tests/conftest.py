@@ -1,4 +1,4 @@
-"""What tests share: a real Redis, the real simulator, the command line as a process, no leaks."""
+"""What tests share: real servers (Redis, S3, the simulator), the command line, no leaks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,85 @@ def simulator() -> Iterator[Callable[..., RunningSimulator]]:
             return running
 
         yield start
+
+
+@dataclass
+class ObjectStore:
+    """A real S3 server over HTTP; `requests` are those it got, such as `PUT key`.
+
+    While `refuse` answers a status and a code for a request, that one fails.
+    """
+
+    url: str
+    bucket: str
+    requests: list[str] = field(default_factory=list)
+    refuse: Callable[[str], tuple[int, str] | None] = lambda _: None
+
+    def env(self) -> dict[str, str]:
+        """What a process needs to reach it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def files(self) -> Any:
+        """An fsspec file system, to look what is there."""
+        import fsspec
+
+        return fsspec.filesystem("s3", use_listings_cache=False)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[ObjectStore]:
+    """One S3 server for all tests of this process; it answers one request after the other."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, *_: Any) -> None:
+            pass
+
+    real = DomainDispatcherApplication(create_backend_app)
+    store = ObjectStore("", "")
+
+    def application(environ: Any, start_response: Any) -> Any:
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        store.requests.append(request)
+        refused = store.refuse(request)
+        if refused is None:
+            return real(environ, start_response)
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        status, code = refused
+        start_response(f"{status} {code}", [("Content-Type", "application/xml")])
+        return [f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()]
+
+    server = make_server("127.0.0.1", 0, application, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    store.url = f"http://127.0.0.1:{server.server_port}"
+    yield store
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def object_store(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """An S3 server with an empty bucket, and its address and keys in the environment."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.env().items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid.uuid4().hex}"
+    s3_server.bucket = f"s3://{name}"
+    s3_server.files().mkdir(name)
+    s3_server.requests.clear()
+    yield s3_server
+    s3_server.refuse = lambda _: None
+    s3_server.files().rm(name, recursive=True)
 
 
 class Project:

@@ -6,12 +6,13 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from batchq.store.files import STALE_AFTER_S, TEMP_FOLDER, Files, explained
+from batchq.store.faults import explained
+from batchq.store.files import STALE_AFTER_S, TEMP_FOLDER, Files
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -24,10 +25,26 @@ class DiskFiles(Files):
         self._open: dict[str, int] = {}
         super().__init__(fs, root)
 
-    @property
-    def url(self) -> str:
-        """The absolute path of the folder."""
-        return self.root
+    def existing(self, paths: Iterable[str]) -> list[str]:
+        """Those of many paths that exist, in their order."""
+        return [path for path in paths if self.exists(path)]
+
+    @contextmanager
+    def reader(self, path: str) -> Iterator[IO[bytes]]:
+        """Opens a file for reading from its start."""
+        with explained(self.full(path)), Path(self.full(path)).open("rb") as file:
+            yield file
+
+    def readers(self, paths: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        """Opens files one after another."""
+        for path in paths:
+            with self.reader(path) as file:
+                yield path, file
+
+    def write_many(self, files: Mapping[str, bytes]) -> None:
+        """Writes whole files that may be lost with the power."""
+        for path, data in files.items():
+            self.write(path, data)
 
     def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
         """Writes a file whole.
@@ -38,7 +55,8 @@ class DiskFiles(Files):
         parent, _, name = path.rpartition("/")
         top, _, below = parent.partition("/")
         if durable or "/" in below:
-            super().write(path, data, durable=durable)
+            with self.writer(path, durable=durable) as whole:
+                whole.write(data)
             return
         temp = uuid.uuid4().hex
         with explained(self.full(path)):

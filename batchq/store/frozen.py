@@ -43,8 +43,8 @@ def freeze(files: Files, step: int, items: Iterable[Item]) -> int:
 
 def count(files: Files, step: int) -> int | None:
     """How many items a step has; None while they are not frozen."""
-    path = _offsets_path(step)
-    return files.size(path) // _OFFSET_BYTES - 1 if files.exists(path) else None
+    size = files.size(_offsets_path(step))
+    return None if size is None else size // _OFFSET_BYTES - 1
 
 
 def read_batch(files: Files, step: int, number: int, size: int) -> Sequence[Item]:

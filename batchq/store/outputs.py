@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from contextlib import suppress
 
-from batchq.errors import RunExists, RunNotFound
+from batchq.errors import RunExists, RunNotFound, StoreError
+from batchq.ports import RunState
 from batchq.store.files import Files, open_files
 from batchq.store.folder import RunFolder
 from batchq.store.names import safe_name
@@ -46,11 +48,11 @@ class Outputs:
 
     def open_version(self, pipeline: str, version: str = LATEST) -> RunFolder:
         """Opens a version by its name; raises RunNotFound with the names that exist."""
+        home = self._home(pipeline)
         found = self.latest(pipeline) if version == LATEST else version
-        known = self.versions(pipeline)
-        if found not in known:
-            raise RunNotFound(self._not_found(pipeline, version, known))
-        folder = RunFolder(self._home(pipeline).at(str(found)))
+        if not (found and _VERSION.fullmatch(found) and home.exists(f"{found}/plan.json")):
+            raise RunNotFound(self._not_found(pipeline, version, self.versions(pipeline)))
+        folder = RunFolder(home.at(found))
         folder.files.sweep()
         return folder
 
@@ -61,8 +63,8 @@ class Outputs:
     def versions(self, pipeline: str) -> list[str]:
         """The versions of a pipeline that have a plan, oldest first."""
         home = self._home(pipeline)
-        names = [f"v{number}" for number in sorted(self._numbers(home))]
-        return [name for name in names if home.exists(f"{name}/plan.json")]
+        plans = [f"v{number}/plan.json" for number in sorted(self._numbers(home))]
+        return [path.partition("/")[0] for path in home.existing(plans)]
 
     def latest(self, pipeline: str) -> str | None:
         """The version that `latest` names; None if there is none, or it is gone."""
@@ -80,7 +82,20 @@ class Outputs:
         current = self.latest(pipeline)
         if current and int(current[1:]) > int(version[1:]):
             return
-        home.point(LATEST, version)
+        newest: str | None = version
+        while newest:  # another one may have ended since the look at `latest`
+            home.point(LATEST, newest)
+            newest = self._complete_after(home, newest)
+
+    def _complete_after(self, home: Files, version: str) -> str | None:
+        """The newest complete version of those that are newer than this one."""
+        newer = [number for number in self._numbers(home) if number > int(version[1:])]
+        for number in sorted(newer, reverse=True):
+            with suppress(StoreError):  # not there yet, or broken by hand
+                folder = RunFolder(home.at(f"v{number}"))
+                if folder.read_metadata().status == RunState.COMPLETED:
+                    return folder.version
+        return None
 
     def _home(self, pipeline: str) -> Files:
         return self._files.at(safe_name(pipeline))

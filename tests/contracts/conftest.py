@@ -1,4 +1,4 @@
-"""What contract tests share: a real PostgreSQL."""
+"""What contract tests share: a real PostgreSQL, and the places that run folders can be in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 
@@ -37,3 +39,19 @@ def postgres_url() -> Iterator[str]:
         subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
     finally:
         shutil.rmtree(home)
+
+
+@pytest.fixture(params=["disk", "memory", "s3"])
+def outputs_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty output folder of each kind."""
+    if request.param == "disk":
+        yield str(tmp_path / "outputs")
+        return
+    if request.param == "s3":
+        yield f"{request.getfixturevalue('object_store').bucket}/{uuid.uuid4().hex}"
+        return
+    url = f"memory://{uuid.uuid4().hex}"
+    yield url
+    fs, root = fsspec.url_to_fs(url)
+    if fs.exists(root):
+        fs.rm(root, recursive=True)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
-
-import fsspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,14 +27,9 @@ OUTPUT = OutputSpec("out.json")
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=6)
 
 
-@pytest.fixture(params=["disk", "memory"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunFolder]:
-    is_disk = request.param == "disk"
-    url = str(tmp_path / "outputs") if is_disk else f"memory://{uuid.uuid4().hex}"
-    yield Outputs(url).create_version("studio")
-    if not is_disk:
-        fs, root = fsspec.url_to_fs(url)
-        fs.rm(root, recursive=True)
+@pytest.fixture
+def folder(outputs_url: str) -> RunFolder:
+    return Outputs(outputs_url).create_version("studio")
 
 
 def plan(batch_size: int) -> Plan:
@@ -56,11 +46,13 @@ def plan(batch_size: int) -> Plan:
 
 
 @given(ids=st.lists(ANY_TEXT, unique=True, min_size=1, max_size=8), data=ANY_TEXT)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30
+)
 def test_every_item_is_found_by_its_id_and_by_its_index_whatever_is_in_them(
     folder: RunFolder, ids: list[str], data: str
 ) -> None:
-    folder.files.remove("state")
+    folder.files.at("state").remove_all()
     items = [Item(item_id, 10 + 2 * n, {"id": data}) for n, item_id in enumerate(ids)]
     folder.freeze_items(1, iter(items))
 

@@ -1,4 +1,4 @@
-"""What holds for a run folder on a disk and on an object store (fsspec's memory file system)."""
+"""What holds for a run folder on a disk, in fsspec's memory, and on a real S3 server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,23 +28,9 @@ from batchq.plan import (
 )
 from batchq.ports import RunRecord, RunState
 from batchq.store import Outputs, RunFolder, safe_name
-from batchq.store.files import explained
+from batchq.store.faults import explained
 
 SPEC = OutputSpec("problems.json", id_field="problem_id", source_id_field="template_id")
-
-
-@pytest.fixture(params=["disk", "memory"])
-def outputs_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "disk":
-        yield str(tmp_path / "outputs")
-        return
-    import fsspec
-
-    url = f"memory://{uuid.uuid4().hex}"
-    yield url
-    fs, root = fsspec.url_to_fs(url)
-    if fs.exists(root):
-        fs.rm(root, recursive=True)
 
 
 @pytest.fixture
