@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from itertools import zip_longest
+from typing import Protocol, TypeVar
 
 from batchq.outcome import Json, Outcome
 
@@ -16,6 +17,18 @@ WHOLE = "(output)"
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]{1,18})")
 _MIN_RANGE = 3  # `4001, 4002` reads better than `4001-4002`
+
+
+class Named(Protocol):
+    """What is paired: an outcome, or its line in a record."""
+
+    @property
+    def item_id(self) -> str:
+        """The item's id."""
+        ...
+
+
+N = TypeVar("N", bound=Named)
 
 
 class Absent(Enum):
@@ -121,30 +134,15 @@ class Comparison:
     is_merged: bool = False
 
 
-def compare_outcomes(
-    left: Iterable[Outcome],
-    right: Iterable[Outcome],
-    only: Collection[str] | None = None,
-    *,
-    keep_values: bool = True,
-) -> Changes:
-    """Compares a step's outcomes item by item; holds no more than the items that differ.
+def sum_up(changes: Iterable[ItemChange], *, keep_values: bool = True) -> Changes:
+    """Counts what became of a step's items; holds no more than the items that differ.
 
-    Args:
-        left: The older version's outcomes, in input order.
-        right: The newer version's, in input order.
-        only: The ids to look at; None for all.
-        keep_values: Whether the items keep the fields that differ, which may be large.
+    `keep_values` says whether these keep the fields that differ, which may be large.
     """
     counts: Counter[Change] = Counter()
     fields: Counter[str] = Counter()
     changed: list[ItemChange] = []
-    for old, new in pair_items(left, right):
-        one = old or new
-        assert one is not None
-        if only is not None and one.item_id not in only:
-            continue
-        item = compare_item(old, new)
+    for item in changes:
         counts[item.change] += 1
         if item.change is Change.CHANGED:
             fields.update(change.field for change in item.fields)
@@ -154,15 +152,13 @@ def compare_outcomes(
     return Changes(dict(counts), dict(fields.most_common()), tuple(changed))
 
 
-def pair_items(
-    left: Iterable[Outcome], right: Iterable[Outcome]
-) -> Iterator[tuple[Outcome | None, Outcome | None]]:
-    """Pairs outcomes by id in one pass; what has no partner comes last.
+def pair_items(left: Iterable[N], right: Iterable[N]) -> Iterator[tuple[N | None, N | None]]:
+    """Pairs what both versions have of a step by item id, in one pass; the lonely ones come last.
 
-    An outcome waits in memory until its partner comes: none does where both sides have the same
-    items in the same order.
+    One waits in memory until its partner comes: none does where both sides have the same items in
+    the same order.
     """
-    waiting: tuple[dict[str, Outcome], dict[str, Outcome]] = ({}, {})
+    waiting: tuple[dict[str, N], dict[str, N]] = ({}, {})
     for old, new in zip_longest(left, right):
         if old is not None and new is not None and old.item_id == new.item_id:
             yield old, new

@@ -7,11 +7,21 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from batchq.compare import Comparison, ItemSets, Side, compare_outcomes
+from batchq.compare import (
+    Change,
+    Comparison,
+    ItemChange,
+    ItemSets,
+    Side,
+    compare_item,
+    pair_items,
+    sum_up,
+)
 from batchq.errors import RunNotFound, UsageError
 from batchq.failures import FailureGroup, failure_of, group_failures
 from batchq.outcome import Outcome
 from batchq.plan import Plan
+from batchq.store.lines import Line
 from batchq.store.search import read_names
 from batchq.versions import Version, family_of, find_item, name_of, unknown_item
 
@@ -39,10 +49,11 @@ def compare_versions(
     if only is not None:
         only = _root_ids([(left.chain(), root), (right.chain(), right_root)], only)
     ids = [[*_own_ids(left, root, only)], [*_own_ids(right, right_root, only)]]
-    changes = compare_outcomes(
-        _named_by_root(left, number, root),
-        _named_by_root(right, right_number, right_root),
-        only,
+    pairs = pair_items(
+        _named_by_root(left, number, root), _named_by_root(right, right_number, right_root)
+    )
+    changes = sum_up(
+        (_change_of(*pair) for pair in pairs if only is None or _name_of(*pair) in only),
         keep_values=keep_values,
     )
     return Comparison(
@@ -61,8 +72,8 @@ def failures_of(version: Version) -> list[FailureGroup]:
     return group_failures(
         failure
         for step in version.plan.steps
-        for outcome in version.folder.merged(step.spec.number)
-        if (failure := failure_of(outcome, step.spec.name))
+        for line in version.folder.merged_lines(step.spec.number)
+        if not line.is_ok and (failure := failure_of(line.outcome, step.spec.name))
     )
 
 
@@ -120,13 +131,30 @@ def _own_ids(version: Version, root: int, only: Collection[str] | None) -> Itera
     return (name for name in names if only is None or name in only)
 
 
-def _named_by_root(version: Version, number: int, root: int) -> Iterator[Outcome]:
-    """A step's outcomes, called by the ids of the step that their input came from."""
-    outcomes = version.folder.merged(number)
+def _named_by_root(version: Version, number: int, root: int) -> Iterator[Line]:
+    """What became of a step's items, called by the ids of the step that their input came from."""
+    lines = version.folder.merged_lines(number)
     if number == root:
-        return outcomes
+        return lines
     names = dict(read_names(version.chain()[-1].folder, root))
-    return (replace(one, item_id=names.get(one.index, one.item_id)) for one in outcomes)
+    return (replace(one, item_id=names.get(one.index, one.item_id)) for one in lines)
+
+
+def _name_of(old: Line | None, new: Line | None) -> str:
+    one = new or old
+    assert one is not None
+    return one.item_id
+
+
+def _change_of(old: Line | None, new: Line | None) -> ItemChange:
+    """Compares one item; decodes it only if its output may be another one."""
+    if old is not None and new is not None and old.has_same_output(new):
+        return ItemChange(new.item_id, new.index, Change.SAME)
+    return compare_item(_outcome_of(old), _outcome_of(new))
+
+
+def _outcome_of(line: Line | None) -> Outcome | None:
+    return None if line is None else replace(line.outcome, item_id=line.item_id)
 
 
 def _item_sets(left: list[str], right: list[str]) -> ItemSets:

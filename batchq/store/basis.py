@@ -6,8 +6,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from batchq.errors import StoreError
-from batchq.outcome import Outcome
+from batchq.errors import RunNotFound, StoreError
 from batchq.plan import Item, Rerun
 from batchq.store import frozen
 
@@ -22,57 +21,82 @@ class _Placed(Protocol):
 
 P = TypeVar("P", bound=_Placed)
 
+BESIDE = "../"
+"""Begins the place of a version that is in the same folder as the one that builds on it."""
+
+
+def beside(folder: RunFolder, version: str) -> str:
+    """Where another version of the same output folder is."""
+    return f"{folder.url.rstrip('/').rpartition('/')[0]}/{version}"
+
 
 def base_of(folder: RunFolder, rerun: Rerun) -> RunFolder:
     """Opens the version that `folder` builds on.
 
     It is looked for beside `folder` first, so that an output folder may be moved or copied as a
-    whole; then where it was. Raises StoreError if it is in neither place.
+    whole; then where it was. Raises RunNotFound if it is in neither place, StoreError if only a
+    part of it is left.
     """
     beside = f"{folder.url.rstrip('/').rpartition('/')[0]}/{rerun.base}"
-    places = dict.fromkeys((beside, rerun.folder))
-    for place in places:
-        base = type(folder).open(place)
+    found = [type(folder).open(place) for place in dict.fromkeys((beside, rerun.folder))]
+    for base in found:
         if base.files.exists("plan.json"):
             return base
-    raise StoreError(
-        f"{folder.url} builds on {rerun.base}, which is not there (looked for in "
-        f"{' and '.join(places)}): restore it"
+    for base in found:
+        if base.files.exists(""):
+            raise RunNotFound(
+                f"{folder.url} builds on {rerun.base}: {base.url} has no plan.json: a part of the "
+                "version was deleted; restore it"
+            )
+    raise RunNotFound(
+        f"{folder.url} builds on {rerun.base}, which is gone (looked for in "
+        f"{' and '.join(base.url for base in found)}): restore it"
     )
 
 
-def merged(folder: RunFolder, step: int) -> Iterator[Outcome]:
-    """All outcomes of a step in input order; those of `folder` stand in for those they replace."""
-    rerun = folder.rerun()
-    own = folder.outcomes(step)
-    if rerun is None or rerun.redo[step].kind == "all":
+def merged(folder: RunFolder, read: Callable[[RunFolder], Iterable[P]], step: int) -> Iterator[P]:
+    """All that versions have of a step, in input order; newer ones stand in for what they replace.
+
+    `read` gives what one version has itself. All versions are merged at once: one by one, a long
+    line of reruns would cost every item a look in each of them.
+    """
+    layers: list[Iterable[P]] = []
+    replaced: set[int] = set()
+    kept: list[Sequence[tuple[int, int]]] = []
+    while True:
+        layers.append(_visible(read(folder), frozenset(replaced), kept))
+        rerun = folder.rerun()
+        if rerun is None or rerun.redo[step].kind == "all":
+            return heapq.merge(*layers, key=lambda one: one.index)
+        redo = rerun.redo[step]
+        if redo.kind != "none":
+            replaced.update(rerun.chosen.get(redo.root, ()))
+        if step in rerun.kept:
+            kept = [*kept, rerun.kept[step]]
+        folder = base_of(folder, rerun)
+
+
+def _visible(
+    own: Iterable[P], replaced: Collection[int], kept: Sequence[Sequence[tuple[int, int]]]
+) -> Iterable[P]:
+    """What of a version is seen through those that build on it."""
+    if not (replaced or kept):
         return own
-    return _joined(rerun, step, base_of(folder, rerun).merged(step), own)
+    are_within = [_within(ranges) for ranges in kept]
+    return (
+        one
+        for one in own
+        if one.index not in replaced and all(is_within(one.index) for is_within in are_within)
+    )
 
 
 def all_items(folder: RunFolder, step: int) -> Iterator[Item]:
     """The items of a step with an input of its own: those run here, and those taken over."""
-    own = frozen.read_all(folder.files, step)
-    rerun = folder.rerun()
-    if rerun is None:
-        return own
-    return _joined(rerun, step, base_of(folder, rerun).all_items(step), own)
+    return merged(folder, lambda version: frozen.read_all(version.files, step), step)
 
 
-def _joined(rerun: Rerun, step: int, before: Iterable[P], own: Iterable[P]) -> Iterator[P]:
-    redo = rerun.redo[step]
-    chosen: Collection[int] = ()
-    if redo.kind != "none":
-        chosen = set(rerun.chosen.get(redo.root, ()))
-    counts = _within(rerun.kept.get(step))
-    taken = (one for one in before if one.index not in chosen and counts(one.index))
-    return heapq.merge(taken, own, key=lambda one: one.index)
-
-
-def _within(ranges: Sequence[tuple[int, int]] | None) -> Callable[[int], bool]:
-    """Says of rising indexes whether they are in one of the ranges; None is everywhere."""
-    if ranges is None:
-        return lambda _: True
+def _within(ranges: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
+    """Says of rising indexes whether they are in one of the ranges."""
     position = 0
 
     def is_within(index: int) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,11 +31,13 @@ from batchq.plan import Item, OutputSpec, Plan, Rerun, decode, encode
 from batchq.ports import RunRecord
 from batchq.store import basis, frozen
 from batchq.store.files import Files, open_files
+from batchq.store.lines import Line, read_lines, to_line
 from batchq.store.metadata import Metadata, describe
 from batchq.store.names import safe_name
 from batchq.store.rows import (
     Rows,
     error_row,
+    known_json,
     prompt_text,
     shape,
     to_json,
@@ -164,28 +166,36 @@ class RunFolder:
     def parked(self, step: int, number: int) -> list[Outcome]:
         """What was kept of a batch that was cut off; empty if nothing was."""
         path = _parked_path(step, number)
-        return list(self.read_outcomes(path)) if self.files.exists(path) else []
+        return self.read_record(path) if self.files.exists(path) else []
 
     def read_batch(self, step: int, number: int) -> list[Outcome]:
         """Reads back the outcomes of one collated batch, in input order, without prompts."""
-        return list(self.read_outcomes(_batch_path(step, number)))
+        return self.read_record(_batch_path(step, number))
 
     def outcomes(self, step: int) -> Iterator[Outcome]:
         """Reads back all outcomes of a step, batch by batch, in input order.
 
         Of a batch that was cut off, those that there are.
         """
+        return (line.outcome for line in self.lines(step))
+
+    def lines(self, step: int) -> Iterator[Line]:
+        """What `outcomes` reads back, not decoded."""
         collated = self.collated_batches(step)
         paths = [
             (_batch_path if number in collated else _parked_path)(step, number)
             for number in sorted(collated | self._numbers(f"state/{step:02d}_parked"))
         ]
         for path, file in self.files.readers(paths):
-            yield from self._outcomes_in(path, file)
+            yield from read_lines(self.files.full(path), file)
 
     def merged(self, step: int) -> Iterator[Outcome]:
         """All outcomes of a step in input order; a rerun's stand in for those they replace."""
-        return basis.merged(self, step)
+        return (line.outcome for line in self.merged_lines(step))
+
+    def merged_lines(self, step: int) -> Iterator[Line]:
+        """What `merged` gives, not decoded."""
+        return basis.merged(self, lambda version: version.lines(step), step)
 
     def all_items(self, step: int) -> Iterator[Item]:
         """The items of a step with an input of its own, also those that a rerun takes over."""
@@ -198,6 +208,8 @@ class RunFolder:
 
     def write_rerun(self, rerun: Rerun) -> None:
         """Says which version this one builds on, and what it does again."""
+        if rerun.folder == basis.beside(self, rerun.base):
+            rerun = replace(rerun, folder=f"{basis.BESIDE}{rerun.base}")
         self.files.write(_RERUN_FILE, encode(rerun), durable=True)
 
     def rerun(self) -> Rerun | None:
@@ -217,7 +229,7 @@ class RunFolder:
 
     def collate(self, step: int, output: OutputSpec) -> CollateResult:
         """Merges a step's outputs into its collated file, in input order, one at a time."""
-        rows = Rows(lambda: self.merged(step), output)
+        rows = Rows(lambda: self.merged_lines(step), output)
         with self.files.writer(_collated_path(step, output), durable=True) as file:
             write_rows(file, _suffix(output), rows)
         return CollateResult(rows.written, rows.dropped, rows.errors)
@@ -243,9 +255,9 @@ class RunFolder:
         if plan.output.collate:
             content = self._load(_collated_path(step, plan.output), _suffix(plan.output))
         elif plan.input.whole:
-            content = next((one.output for one in self.merged(step) if one.is_ok), [])
+            content = next((one.output for one in self.merged_lines(step) if one.is_ok), [])
         else:
-            return Rows(lambda: self.merged(step), plan.output).indexed()
+            return Rows(lambda: self.merged_lines(step), plan.output).indexed()
         return enumerate(content if isinstance(content, list) else [content])
 
     def write_errors(self, step: int, total: int | None = None) -> int:
@@ -255,12 +267,12 @@ class RunFolder:
         """
         path = f"{step:02d}_errors.json"
         if total is None:
-            total = sum(not one.is_ok for one in self.merged(step))
+            total = sum(not one.is_ok for one in self.merged_lines(step))
         if not total:
             self.files.remove(path)
             return 0
         with self.files.writer(path, durable=True) as file:
-            failed = (one for one in self.merged(step) if not one.is_ok)
+            failed = (one.outcome for one in self.merged_lines(step) if not one.is_ok)
             write_rows(file, ".json", (error_row(step, one) for one in failed))
         return total
 
@@ -312,7 +324,7 @@ class RunFolder:
         for outcome in outcomes:
             name = safe_name(outcome.item_id)
             if outcome.is_ok:
-                text = to_json(shape(outcome, output), indent=2) + b"\n"
+                text = known_json(shape(outcome, output)) + b"\n"
                 files[f"items/{name}/{step:02d}_output.json"] = text
             if outcome.prompts:
                 text = prompt_text(outcome.prompts).encode(errors="backslashreplace")
@@ -323,20 +335,10 @@ class RunFolder:
         names = self.files.names(path)
         return {int(match[1]) for name in names if (match := _BATCH_FILE.fullmatch(name))}
 
-    def read_outcomes(self, path: str) -> Iterator[Outcome]:
+    def read_record(self, path: str) -> list[Outcome]:
         """Reads a file of outcomes, one a line."""
         with self.files.reader(path) as file:
-            yield from self._outcomes_in(path, file)
-
-    def _outcomes_in(self, path: str, file: IO[bytes]) -> Iterator[Outcome]:
-        for number, line in enumerate(file, 1):
-            try:
-                yield decode(Outcome, line)
-            except ValidationError as error:
-                raise StoreError(
-                    f"{self.files.full(path)}:{number}: broken. Restore the file, or remove it "
-                    "and run its batch again with `batchq resume`"
-                ) from error
+            return [line.outcome for line in read_lines(self.files.full(path), file)]
 
     def _decode(self, kind: type[T], path: str, advice: str) -> T:
         try:
@@ -386,4 +388,4 @@ def _record(outcomes: Sequence[Outcome]) -> bytes:
 
 
 def _lines(outcomes: Sequence[Outcome]) -> bytes:
-    return b"".join(encode(outcome) + b"\n" for outcome in outcomes)
+    return b"".join(map(to_line, outcomes))

@@ -65,7 +65,7 @@ def carried(folder: RunFolder, step: int) -> Iterator[Outcome]:
     """The outcomes that wait to be put into the batches of a step that is laid out anew."""
     path = _carried_path(step)
     if folder.files.exists(path):
-        yield from folder.read_outcomes(path)
+        yield from folder.read_record(path)
 
 
 def lay_out(folder: RunFolder, step: int, batch_size: int) -> None:

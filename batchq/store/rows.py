@@ -8,7 +8,9 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, Protocol
+
+from pydantic_core import to_json as write_known
 
 from batchq.errors import StoreError
 from batchq.outcome import Json, Outcome, SentPrompt
@@ -30,20 +32,53 @@ def to_json(value: Json, indent: int | None = None) -> bytes:
         return json.dumps(value, allow_nan=False, indent=indent).encode()
 
 
-def shape(outcome: Outcome, output: OutputSpec) -> Json:
+def known_json(value: Json) -> bytes:
+    """Writes a value that was read from JSON, indented by 2, ten times as fast as `to_json` does.
+
+    Not for what users' functions give: it would make something of values that are no JSON.
+    """
+    return write_known(value, indent=2)
+
+
+class Done(Protocol):
+    """What rows are made of: an outcome, or its line in a record."""
+
+    @property
+    def item_id(self) -> str:
+        """The item's id."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Its place in the input, from 0."""
+        ...
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it has an output."""
+        ...
+
+    @property
+    def output(self) -> Json:
+        """The output; None unless ok."""
+        ...
+
+
+def shape(outcome: Done, output: OutputSpec) -> Json:
     """The output of an item as users see it: a mapping starts with its number and its source.
 
     The number is `id_start` plus the item's place in the input, so an item keeps it in every rerun,
     whatever became of the items before it. Keys of the same name in the output give way.
     """
-    if not isinstance(outcome.output, Mapping):
-        return outcome.output
+    value = outcome.output
+    if not isinstance(value, Mapping):
+        return value
     first: dict[str, Json] = {}
     if output.id_field:
         first[output.id_field] = output.id_start + outcome.index
     if output.source_id_field:
         first[f"source_{output.source_id_field}"] = outcome.item_id
-    return first | {key: value for key, value in outcome.output.items() if key not in first}
+    return first | {key: inner for key, inner in value.items() if key not in first}
 
 
 def prompt_text(prompts: Sequence[SentPrompt]) -> str:
@@ -73,7 +108,7 @@ class Rows:
     Deduplication keeps 16 bytes for every distinct value.
     """
 
-    def __init__(self, read: Callable[[], Iterator[Outcome]], output: OutputSpec) -> None:
+    def __init__(self, read: Callable[[], Iterator[Done]], output: OutputSpec) -> None:
         self.output = output
         self.dropped = 0
         self.errors = 0
@@ -106,7 +141,7 @@ class Rows:
                 places[key] = outcome.index
         return places
 
-    def _key(self, outcome: Outcome) -> bytes | None:
+    def _key(self, outcome: Done) -> bytes | None:
         """A digest of what duplicates share; None for an output that has none of the fields."""
         if not self.output.dedup_by:
             return None
@@ -138,16 +173,21 @@ def _writer_of(suffix: str, writers: Mapping[str, Callable[..., None]]) -> Calla
 
 
 def _json_array(file: IO[bytes], rows: Iterable[Json]) -> None:
+    write = known_json if isinstance(rows, Rows) else _indented
     is_first = True
     for row in rows:
         file.write(b"[\n  " if is_first else b",\n  ")
-        file.write(to_json(row, indent=2).replace(b"\n", b"\n  "))
+        file.write(write(row).replace(b"\n", b"\n  "))
         is_first = False
     file.write(b"[]\n" if is_first else b"\n]\n")
 
 
+def _indented(value: Json) -> bytes:
+    return to_json(value, indent=2)
+
+
 def _json_document(file: IO[bytes], content: Json) -> None:
-    file.write(to_json(content, indent=2) + b"\n")
+    file.write(_indented(content) + b"\n")
 
 
 def _json_lines(file: IO[bytes], rows: Iterable[Json]) -> None:

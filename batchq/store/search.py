@@ -42,7 +42,8 @@ def find_index(folder: RunFolder, step: int, index: int) -> Place | None:
 def read_names(folder: RunFolder, step: int) -> Iterator[tuple[int, str]]:
     """Index and id of a step's frozen items, in order; none while they are not frozen."""
     for _, id_text, index_text, _ in _lines(folder, step):
-        yield int(index_text), json.loads(id_text)
+        is_plain = b"\\" not in id_text
+        yield int(index_text), id_text[1:-1].decode() if is_plain else json.loads(id_text)
 
 
 def read_outcome(folder: RunFolder, place: Place) -> Outcome | None:
