@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from batchq.conditions import compile_condition
 from batchq.errors import PlanError, TaskError
 from batchq.files import find_prompt, is_inline, read_schema, read_text
-from batchq.plan import MAX_BATCH_SIZE
+from batchq.plan import MAX_BATCH_SIZE, is_remote
 from batchq.prompts import names
 from batchq.schemas import check_schema
 from batchq.wording import NOT_YET
@@ -32,11 +32,6 @@ BASE_URLS = {
 }
 
 
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL such as s3://bucket/folder."""
-    return "://" in path
-
-
 def is_glob(path: str) -> bool:
     """Whether a path holds a wildcard."""
     return any(sign in path for sign in "*?[")
@@ -50,7 +45,9 @@ def check(data: Mapping[str, Any], base_dir: Path, report: Report) -> None:
     config = _mapping(data.get("config"))
     output_dir = config.get("output_dir")
     if isinstance(output_dir, str) and is_remote(output_dir):
-        report(("config", "output_dir"), f"a URL as output_dir {NOT_YET}", "name a folder")
+        problem = _store_problem(output_dir)
+        if problem:
+            report(("config", "output_dir"), *problem)
     _check_batch_size(("config",), config, report)
     _check_files(("config",), config, base_dir, report)
     steps = data.get("steps")
@@ -64,6 +61,19 @@ def check(data: Mapping[str, Any], base_dir: Path, report: Report) -> None:
             _check_provider_of(key, [work, step, config], providers, report)
         if isinstance(step.get("name"), str):
             seen.append(step["name"])
+
+
+def _store_problem(url: str) -> tuple[str, str] | None:
+    """What is wrong with a place on an object store, and a hint; None if nothing is."""
+    scheme, _, rest = url.partition("://")
+    bucket = rest.partition("/")[0]
+    if scheme != "s3":
+        return f"outputs cannot be kept at {scheme}://", "name a folder, or s3://bucket/prefix"
+    if "@" in bucket:
+        return "keys do not belong in a URL", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    if is_glob(rest):
+        return "*, ? and [ would be taken for a pattern", "use other signs in the prefix"
+    return None if bucket else ("there is no bucket in it", "expected s3://bucket/prefix")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -278,8 +278,9 @@ class Rerun:
     """How a version builds on the one before it.
 
     `chosen` holds the indexes of the redone items for each step with an input of its own; `redo`
-    has an entry for every step. Everything else is taken from `folder`, the version `base`; where
-    not all of a step is, `kept` has the ranges of indexes that are, each up to its second number.
+    has an entry for every step. Everything else is taken from the version `base` in `folder`,
+    which is `../v1` for one that is beside it; where not all of a step is, `kept` has the ranges of
+    indexes that are, each up to its second number.
     """
 
     base: str
@@ -312,6 +313,11 @@ def _adapter(kind: type[Any]) -> Any:
 
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL such as s3://bucket/folder."""
+    return "://" in path
 
 
 def encode(value: Any) -> bytes:

@@ -14,7 +14,8 @@ import click
 
 from batchq.cli.output import put, put_json
 from batchq.cli.request import json_option
-from batchq.errors import BatchqError, QueueError
+from batchq.errors import BatchqError, QueueError, StoreError
+from batchq.plan import is_remote
 from batchq.queue.names import DEFAULT_QUEUES
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings, load_settings
@@ -191,7 +192,25 @@ def _check_manifest(file: Path) -> Iterator[Finding]:
         return
     yield Finding("manifest", ok=True, detail=str(file))
     yield from _check_keys(manifest)
-    yield _writable("output folder", Path(plan.base_dir, plan.output_dir))
+    if is_remote(plan.output_dir):
+        yield _reachable("output folder", plan.output_dir)
+    else:
+        yield _writable("output folder", Path(plan.base_dir, plan.output_dir))
+
+
+def _reachable(name: str, url: str) -> Finding:
+    """Whether an object store takes, lists and removes a file."""
+    from batchq.store.files import open_files
+
+    probe = f".doctor-{os.getpid()}"
+    try:
+        files = open_files(url)
+        files.write(probe, b"")
+        files.names()
+        files.remove(probe)
+    except StoreError as error:
+        return Finding(name, ok=False, detail=str(error), advice="mend it, or choose another one")
+    return Finding(name, ok=True, detail=f"{url} can be written")
 
 
 def _check_keys(manifest: Manifest) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from batchq.cli.request import (
 )
 from batchq.errors import Problem, UsageError
 from batchq.exits import EXIT_OK
-from batchq.plan import Plan, StepPlan
+from batchq.plan import Plan, StepPlan, is_remote
 from batchq.preflight import simulator_problems
 
 EXIT_INVALID = 2
@@ -172,11 +172,17 @@ def plan_lines(plan: Plan) -> list[str]:
     if calls:
         lines.append(f"cost   about {money(sum(priced))}{missing}")
     lines.append(f"time   about {duration(sum(step.duration_s for step in plan.steps))}")
-    lines.append(f"output {Path(plan.base_dir, plan.output_dir, plan.pipeline)}")
+    lines.append(f"output {_output_place(plan)}")
     if any(step.items_are_estimated for step in plan.steps):
         lines.append("~ an estimate: the step's input is not there yet")
     lines.append("Nothing queued.")
     return lines
+
+
+def _output_place(plan: Plan) -> str:
+    if is_remote(plan.output_dir):
+        return f"{plan.output_dir.rstrip('/')}/{plan.pipeline}"
+    return str(Path(plan.base_dir, plan.output_dir, plan.pipeline))
 
 
 def _row(step: StepPlan) -> tuple[str, ...]:

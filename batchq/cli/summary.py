@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from batchq.amounts import count, duration, money
+from batchq.errors import StoreError
+from batchq.plan import is_remote
 from batchq.ports import Progress, RunState
 
 
@@ -19,7 +21,9 @@ class Files:
 
 
 def find_files(folder: str) -> Files:
-    """Looks for a version's collated files and error files; nothing if it is not on this disk."""
+    """Looks for a version's collated files and error files; nothing if it is out of reach."""
+    if is_remote(folder):
+        return _files_at(folder)
     root = Path(folder.removeprefix("file://"))
     if not root.is_dir():
         return Files((), ())
@@ -27,6 +31,18 @@ def find_files(folder: str) -> Files:
     # An errors file is written also when there is nothing to tell.
     errors = sorted(path for path in root.glob("*_errors.json") if path.stat().st_size > 4)
     return Files(tuple(map(_short, collated)), tuple(map(_short, errors)))
+
+
+def _files_at(url: str) -> Files:
+    from batchq.store.files import open_files  # with the store's client it takes half a second
+
+    try:
+        files = open_files(url)
+        collated = tuple(f"{url}/collated/{name}" for name in files.names("collated"))
+        errors = (name for name in files.names() if name.endswith("_errors.json"))
+        return Files(collated, tuple(f"{url}/{name}" for name in errors))
+    except StoreError:  # the run is over; how it ended is known without the store
+        return Files((), ())
 
 
 def _short(path: Path) -> str:
