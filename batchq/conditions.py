@@ -11,25 +11,38 @@ from typing import Any
 
 from batchq.errors import TaskError
 from batchq.outcome import Json
-from batchq.prompts import flatten, unknown_name
+from batchq.prompts import flatten
 
 MAX_LENGTH = 1_000
 MAX_DEPTH = 30
 
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Compares by size; what is missing is neither less nor more than anything."""
+    return lambda left, right: None not in (left, right) and compare(left, right)
+
+
+def _is_in(left: Any, right: Any) -> bool:
+    return right is not None and left in right
+
+
 _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.In: lambda left, right: left in right,
-    ast.NotIn: lambda left, right: left not in right,
+    ast.Lt: _ordered(operator.lt),
+    ast.LtE: _ordered(operator.le),
+    ast.Gt: _ordered(operator.gt),
+    ast.GtE: _ordered(operator.ge),
+    ast.In: _is_in,
+    ast.NotIn: lambda left, right: not _is_in(left, right),
     ast.Is: lambda left, right: left is right,
     ast.IsNot: lambda left, right: left is not right,
 }
 _CONSTANTS = {"true": True, "false": False, "null": None}
-_FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {"len": len, "lower": lambda text: text.lower()}
+_FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "len": lambda value: 0 if value is None else len(value),
+    "lower": lambda text: None if text is None else text.lower(),
+}
 _WORDS = {
     ast.Attribute: "a field of a field is written with __, as in a__b",
     ast.Subscript: "a field of a field is written with __, as in a__b",
@@ -93,8 +106,11 @@ def _check(node: ast.expr, asked: list[str], depth: int) -> None:
 def evaluate(text: str, data: Json) -> bool:
     """Whether a condition holds for an item; `data` is the item with the stages before.
 
+    A field that the item does not have is null, as one that is null: it equals nothing but null,
+    is neither less nor more than anything, holds nothing and counts as false.
+
     Raises:
-        TaskError: kind "prompt", if a name is missing or two values cannot be compared.
+        TaskError: kind "prompt", if two values cannot be compared.
     """
     condition = compile_condition(text)
     try:
@@ -108,11 +124,7 @@ def _value(node: ast.expr, known: Mapping[str, Json]) -> Any:
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name):
-            if name in known:
-                return known[name]
-            if name in _CONSTANTS:
-                return _CONSTANTS[name]
-            raise unknown_name(name, known)
+            return known[name] if name in known else _CONSTANTS.get(name)
         case ast.BoolOp(op=ast.And(), values=parts):
             return all(_value(part, known) for part in parts)
         case ast.BoolOp(values=parts):
@@ -120,7 +132,8 @@ def _value(node: ast.expr, known: Mapping[str, Json]) -> Any:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return not _value(operand, known)
         case ast.UnaryOp(operand=operand):
-            return -_value(operand, known)
+            value = _value(operand, known)
+            return None if value is None else -value
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             return [_value(part, known) for part in parts]
         case ast.Call(func=ast.Name(id=name), args=[argument]):

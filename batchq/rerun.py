@@ -11,6 +11,7 @@ from batchq.errors import PlanError, RunNotFound, TaskError, UsageError
 from batchq.lineage import redo_steps
 from batchq.plan import Item, Plan, Rerun, asked_anew
 from batchq.ports import RunInfo
+from batchq.prompts import flatten, unknown_name
 from batchq.runs import create_version, open_folder
 from batchq.services import Services
 from batchq.store import RunFolder
@@ -76,10 +77,18 @@ def choose_where(base: RunInfo, condition: str) -> Chosen:
     steps = [number for number, redo in kinds.items() if redo.kind == "some"]
     if not steps:
         raise UsageError("--where needs a step with one output an item")
+    missing = {*compile_condition(condition).names}
+    known: dict[str, None] = {}
+    found = set()
     try:
-        found = {
-            index for index, row in folder.collated_rows(steps[-1]) if evaluate(condition, row)
-        }
+        for index, row in folder.collated_rows(steps[-1]):
+            if missing:  # a row may lack a field, but one that all rows lack is a slip
+                known |= dict.fromkeys(flatten(row))
+                missing -= known.keys()
+            if evaluate(condition, row):
+                found.add(index)
+        if missing and known:
+            raise unknown_name(sorted(missing)[0], known)
     except TaskError as error:
         raise UsageError(f"--where {condition}: {error}") from error
     return _by_index(base, folder, {steps[-1]: found})

@@ -99,8 +99,11 @@ def load_request(
     no_cache: bool = False,
 ) -> Manifest:
     """Loads a manifest with what the command line sets over it."""
+    from batchq.labels import check_label
     from batchq.loader import Overrides, load_manifest  # pydantic and YAML: not for --help
 
+    if status is not None:
+        check_label(status)
     overrides = Overrides(
         status=status,
         note=note,

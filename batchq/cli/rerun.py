@@ -61,9 +61,12 @@ def rerun_command(
     with the redone items in place of the old ones. Runs by the manifest that is locked in that
     version, so no file has to be as it was.
     """
+    from batchq.labels import check_label
     from batchq.rerun import create_rerun, in_words
     from batchq.services import COMMAND_PATIENCE_S, build_services
 
+    if status is not None:
+        check_label(status)
     services = build_services(following.settings, patience_s=COMMAND_PATIENCE_S)
     before = _base(pipeline, base, services)
     plan, lock = _plan_of(file, params, concurrency) if file else (before.plan, None)

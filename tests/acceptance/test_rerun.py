@@ -164,6 +164,37 @@ def test_a_dry_run_tells_what_would_be_redone_and_does_nothing(words):
     assert not (words.folder / HOME / "v1").exists()
 
 
+def test_versions_that_build_on_one_another_can_be_moved_together(words):
+    words.run("submit", "m.yaml")
+    words.write("suffix", "!")
+    words.run("rerun", "words_module_4", "w1")
+    (words.folder / "outputs").rename(words.folder / "archive")
+    words.run("catalog", "rebuild", "archive")
+
+    shown = words.run("show", "words_module_4@v1", "w0", "--json")
+    compared = words.run("compare", "words_module_4", "v0", "v1", "--step", "upper", "--json")
+    done = words.run("rerun", "words_module_4", "w2", "--from", "v1")
+
+    assert shown.returncode == 0, shown.stderr
+    assert compared.returncode == 0, compared.stderr
+    assert done.returncode == 0, done.stderr
+    rows = words.read(f"{HOME}/v0/collated/01_upper.json")
+    assert [row["text"] for row in rows[:4]] == ["ZERO", "ONE!", "BAD!", "THREE"]
+
+
+@pytest.mark.parametrize("command", [("submit", "m.yaml"), ("rerun", "words_module_4", "w1")])
+def test_a_label_that_is_misspelt_is_refused_before_anything_runs(words, command):
+    words.run("submit", "m.yaml")
+
+    refused = words.run(*command, "--status", "fnal")
+    done = words.run(*command, "--status", "shown_to_anna")
+
+    assert refused.returncode == 2
+    assert "did you mean final?" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert words.read(f"{HOME}/v1/metadata.json")["pipeline_status"] == "shown_to_anna"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words_said"),
     [
