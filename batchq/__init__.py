@@ -87,8 +87,8 @@ if TYPE_CHECKING:
     from batchq.loader import check_manifest, load_manifest
     from batchq.manifest import Manifest
     from batchq.outcome import Outcome, Summary, Usage
+    from batchq.pins import make_plan
     from batchq.plan import Item, Plan
-    from batchq.planner import make_plan
     from batchq.ports import RunState
     from batchq.settings import Settings, load_settings
     from batchq.step import Step
@@ -108,7 +108,7 @@ else:  # a type checker that saw this would take any name for there
         "check_manifest": "loader",
         "load_manifest": "loader",
         "load_settings": "settings",
-        "make_plan": "planner",
+        "make_plan": "pins",
         "run_pipeline": "api",
         "submit": "api",
     }

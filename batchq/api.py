@@ -26,6 +26,7 @@ from batchq.lock import manifest_lock
 from batchq.lookup import find
 from batchq.manifest import Manifest
 from batchq.outcome import Json, Summary
+from batchq.pins import pin_inputs
 from batchq.plan import Plan, encode
 from batchq.planner import make_plan
 from batchq.ports import Progress, RunInfo, RunState
@@ -217,6 +218,7 @@ def run_pipeline(
         status=pipeline_status,
         notes=notes,
     )
+    manifest = pin_inputs(manifest)
     settings = settings_for(local=local)
     plan = _planned(manifest, settings, verbose=verbose)
     task: Task | None = None
@@ -247,7 +249,7 @@ def submit(
     """
     _refuse_to_nest()
     given = {name: _text(value) for name, value in (params or {}).items()}
-    loaded = load_manifest(os.fspath(manifest), given)
+    loaded = pin_inputs(load_manifest(os.fspath(manifest), given))
     settings = settings_for(local=local)
     plan = _planned(loaded, settings, verbose=verbose)
     return _driven(_begun(loaded, plan), settings, verbose=verbose, wait=wait)

@@ -6,6 +6,7 @@ It reads the raw mapping, so that these problems are told together with wrong ty
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ Report = Callable[[KeyPath, str, str], None]
 WORKS = ("prompt", "task", "command", "stages")
 INPUT_SUFFIXES = (".json", ".jsonl", ".csv")
 OUTPUT_SUFFIXES = (".json", ".jsonl", ".csv", ".yaml")
+RUN_SOURCE = re.compile(r"run:(?P<pipeline>[^@/]+)@(?P<version>[^@/]+)(/(?P<step>.+))?")
+"""An input that is the output of another run: run:NAME@latest, run:NAME@v3/STEP."""
 BASE_URLS = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
@@ -225,7 +228,8 @@ def _input_problem(source: str, base_dir: Path) -> tuple[str, str] | None:
         is_sound = all(part.isidentifier() for part in (*module.split("."), function))
         return None if is_sound else ("expected py:module:function", "")
     if source.startswith("run:"):
-        return f"`run:` {NOT_YET}", "name the collated file of that run"
+        is_sound = RUN_SOURCE.fullmatch(source)
+        return None if is_sound else ("expected run:NAME@VERSION", "such as run:words@latest/STEP")
     if is_remote(source):
         return f"an input by URL {NOT_YET}", "name a local file"
     if source.startswith("generate:"):

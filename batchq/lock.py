@@ -27,6 +27,16 @@ def manifest_lock(manifest: Manifest, plan: Plan) -> str:
         "params": dict(plan.params),
         "command_line": dict(manifest.origin.commands),
         "hashes": dict(plan.hashes),
+        "pinned": [
+            {
+                "step": step.spec.name,
+                "written": step.input.written,
+                "input": step.input.source,
+                "sha256": plan.hashes[f"input:{step.input.source}"],
+            }
+            for step in plan.steps
+            if step.input.written
+        ],
         "versions": {
             "batchq": __version__,
             "python": platform.python_version(),

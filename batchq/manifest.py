@@ -319,10 +319,12 @@ class Origin:
 
     `places` maps a key's path to its place, `commands` what the command line set to its value,
     `params` the params to theirs. `data` is the file with its includes and with `${...}` filled,
-    before any defaults.
+    before any defaults. `pinned` maps the name of a step whose input was pinned to a version to
+    that input as it was written.
     """
 
     path: Path
+    pinned: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[tuple[str | int, ...], Place] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -143,7 +143,8 @@ class InputSpec:
 
     `source` is a path or glob relative to the manifest, `py:module:function`, `generate:N`, or
     "" for the collated output of the last step in `needs`. `whole` makes the entire input one
-    item (`once: true` and `batch_mode: false`).
+    item (`once: true` and `batch_mode: false`). `written` is what the manifest said in place of a
+    `source` that was pinned to one version, such as `run:words@latest`.
     """
 
     source: str = ""
@@ -162,6 +163,7 @@ class OutputSpec:
     """How a step's outcomes become its collated file.
 
     `collate` is `module:function`, called with the list of outputs and returning the file's
+    written: str = ""
     content; empty for an array in input order.
     """
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from batchq.checks import near
+from batchq.conditions import compile_condition
 from batchq.errors import PlanError, TaskError, UsageError
 from batchq.estimate import SAMPLE, SLOTS, estimate_step
 from batchq.items import read_items
@@ -28,7 +30,7 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
-from batchq.prompts import names, render
+from batchq.prompts import flatten, names, render
 from batchq.scalars import share_of
 from batchq.specs import Planning, build_spec
 
@@ -46,7 +48,7 @@ def make_plan(
     """Plans a run: reads prompts, schemas and inputs, and estimates every step.
 
     Args:
-        manifest: What `load_manifest` gave.
+        manifest: What `load_manifest` gave, with inputs pinned.
         env: The environment, for `${env:NAME}` in prompts.
         slots: How many items the workers of a queue run at a time, by queue.
 
@@ -140,6 +142,7 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     estimate = estimate_step(spec, sample, count, pacing, planning.slots.get(queue, 1))
     return StepPlan(
         spec=spec,
+        _warn_of_conditions(planning, spec, sample)
         input=source,
         output=_output(step, source),
         pacing=pacing,
@@ -199,6 +202,7 @@ def _kept_id(before: StepPlan) -> str:
     """The field that carries an item's id into the next step, so that it keeps its name."""
     if before.input.whole or before.output.collate:
         return ""
+        written=planning.manifest.origin.pinned.get(step.name, ""),
     schema = before.spec.stages[-1].output_schema or {}
     is_mapping = len(before.spec.stages) > 1 or schema.get("type") == "object"
     if before.output.source_id_field and is_mapping:
@@ -291,6 +295,24 @@ def _warn_of_names(planning: Planning, spec: StepSpec, before: StepPlan, source:
     is_plain = len(before.spec.stages) == 1 and not before.output.collate and not source.whole
     if stage.kind != "prompt" or not isinstance(fields, Mapping) or not is_plain:
         return
+def _warn_of_conditions(planning: Planning, spec: StepSpec, sample: list[Item]) -> None:
+    """Says which names of `when:` no item has: each is null there, which may be a slip."""
+    known = {name for item in sample for name in flatten(item.data)}
+    for stage in spec.stages:
+        asked = compile_condition(stage.when).names if stage.when else ()
+        for name in asked:
+            if name not in known and name.partition("__")[0] not in known:
+                hint = near(name, sorted(known), "names")
+                planning.warnings.append(
+                    f"step {spec.name}: stage {stage.name}: `when` asks for `{name}`, which none "
+                    f"of the first items has; it is null there: {hint}"
+                )
+        fields = (stage.output_schema or {}).get("properties")
+        if not isinstance(fields, Mapping):
+            return  # whatever this stage gives, later ones may ask for
+        known |= {stage.name, *fields}
+
+
     given = {*fields, "item", before.output.id_field, f"source_{before.output.source_id_field}"}
     for name in names(stage.prompt, is_jinja=stage.prompt_is_jinja):
         if name.partition("__")[0] not in given and name not in given:

@@ -156,7 +156,18 @@ def _fitting(before: Plan, plan: Plan) -> Plan:
             f"the steps are {', '.join(now)}, those of the version before are {', '.join(was)}: "
             "a rerun needs the same steps; submit the manifest as a new version instead"
         )
-    return replace(plan, pipeline=before.pipeline)
+    # Its items are those of the version before, wherever the manifest takes them from today.
+    steps = tuple(
+        replace(step, input=old.input) if old.input.source else step
+        for step, old in zip(plan.steps, before.steps, strict=True)
+    )
+    hashes = {name: value for name, value in plan.hashes.items() if not _is_input(name)}
+    hashes |= {name: value for name, value in before.hashes.items() if _is_input(name)}
+    return replace(plan, pipeline=before.pipeline, steps=steps, hashes=hashes)
+
+
+def _is_input(name: str) -> bool:
+    return name.startswith("input:")
 
 
 def _counted(plan: Plan, chosen: Chosen) -> Plan:

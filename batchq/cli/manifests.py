@@ -41,11 +41,13 @@ def validate_command(
 ) -> int:
     """Shows all problems of the manifest FILE at once, with line and column."""
     from batchq.loader import check_environment, check_manifest, load_manifest
+    from batchq.pins import pin_problems
 
     problems, warnings = check_manifest(file, dict(params)), []
     if not problems:
         manifest = load_manifest(file, dict(params))
-        problems, warnings = simulator_problems(manifest), check_environment(manifest)
+        problems = simulator_problems(manifest) + pin_problems(manifest)
+        warnings = check_environment(manifest)
     if as_json:
         put_json({"problems": _plain(problems), "warnings": _plain(warnings)})
     else:

@@ -98,7 +98,7 @@ def load_request(
     concurrency: int | None = None,
     no_cache: bool = False,
 ) -> Manifest:
-    """Loads a manifest with what the command line sets over it."""
+    """Loads a manifest with what the command line sets over it, and pins its inputs."""
     from batchq.labels import check_label
     from batchq.loader import Overrides, load_manifest  # pydantic and YAML: not for --help
 
@@ -106,6 +106,7 @@ def load_request(
         check_label(status)
     overrides = Overrides(
         status=status,
+    from batchq.pins import pin_inputs
         note=note,
         only=only,
         skip=skip or (),
@@ -116,4 +117,4 @@ def load_request(
     )
     manifest = load_manifest(file, dict(params), overrides=overrides)
     require_sound_simulators(manifest)
-    return manifest
+    return pin_inputs(manifest)

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from batchq.errors import RunNotFound, StoreError
+from batchq.errors import RunNotFound
 from batchq.plan import Item, Rerun
 from batchq.store import frozen
 
@@ -31,26 +31,21 @@ def beside(folder: RunFolder, version: str) -> str:
 
 
 def base_of(folder: RunFolder, rerun: Rerun) -> RunFolder:
-    """Opens the version that `folder` builds on.
+    """Opens the version that `folder` builds on; one beside it is found wherever both are now.
 
-    It is looked for beside `folder` first, so that an output folder may be moved or copied as a
-    whole; then where it was. Raises RunNotFound if it is in neither place, StoreError if only a
-    part of it is left.
+    Raises RunNotFound if it is gone, or only a part of it is left.
     """
-    beside = f"{folder.url.rstrip('/').rpartition('/')[0]}/{rerun.base}"
-    found = [type(folder).open(place) for place in dict.fromkeys((beside, rerun.folder))]
-    for base in found:
-        if base.files.exists("plan.json"):
-            return base
-    for base in found:
-        if base.files.exists(""):
-            raise RunNotFound(
-                f"{folder.url} builds on {rerun.base}: {base.url} has no plan.json: a part of the "
-                "version was deleted; restore it"
-            )
+    is_beside = rerun.folder.startswith(BESIDE)
+    base = type(folder).open(beside(folder, rerun.base) if is_beside else rerun.folder)
+    if base.files.exists("plan.json"):
+        return base
+    if base.files.exists(""):
+        raise RunNotFound(
+            f"{folder.url} builds on {rerun.base}: {base.url} has no plan.json: a part of the "
+            "version was deleted; restore it"
+        )
     raise RunNotFound(
-        f"{folder.url} builds on {rerun.base}, which is gone (looked for in "
-        f"{' and '.join(base.url for base in found)}): restore it"
+        f"{folder.url} builds on {rerun.base} in {base.url}, which is gone: restore it"
     )
 
 

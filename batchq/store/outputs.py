@@ -73,6 +73,14 @@ class Outputs:
         is_known = version and _VERSION.fullmatch(version) and home.exists(f"{version}/plan.json")
         return version if is_known else None
 
+    def pointer(self, pipeline: str) -> str | None:
+        """What `latest` names, be it there or not; None if there is no `latest`."""
+        return self._home(pipeline).pointed(LATEST)
+
+    def exists(self, pipeline: str, version: str) -> bool:
+        """Whether there is a folder of this version, be it whole or not."""
+        return self._home(pipeline).exists(version)
+
     def point_latest(self, pipeline: str, version: str) -> None:
         """Makes `latest` name this version, unless it names a newer one.
 

@@ -231,8 +231,6 @@ BAD = {
 
 NOT_YET = {
     "foreach": "foreach: {a: [1]}\n",
-    "budget": "budget: {usd: 5}\n",
-    "canary": "canary: {items: 5}\n",
     "report": "report: {formats: [csv]}\n",
     "notify": "notify: [x]\n",
     "task": "task: m:f\n",
@@ -299,7 +297,7 @@ def test_a_step_key_that_is_not_done_yet_is_refused_by_name(
     assert f"`{name}` is part of the manifest format but this version of batchq" in problems[0]
 
 
-@pytest.mark.parametrize("source", ["run:x@latest", "s3://bucket/x.json", "x.parquet"])
+@pytest.mark.parametrize("source", ["s3://bucket/x.json", "x.parquet"])
 def test_a_source_that_is_not_done_yet_is_refused(folder: Path, source: str) -> None:
     problems = problems_of(folder, f"steps: [{{name: a, task: 'm:f', input: '{source}'}}]\n")
 
@@ -307,10 +305,28 @@ def test_a_source_that_is_not_done_yet_is_refused(folder: Path, source: str) -> 
     assert "is part of the manifest format but this version of batchq" in problems[0]
 
 
-def test_an_output_dir_by_url_is_refused(folder: Path) -> None:
-    problems = problems_of(folder, f"config: {{output_dir: 's3://b/x'}}\n{STEP}    task: m:f\n")
+def test_an_output_dir_on_s3_is_sound(folder: Path) -> None:
+    text = f"config: {{output_dir: 's3://b/x'}}\n{STEP}    task: m:f\n"
 
-    assert "config.output_dir: a URL as output_dir is part of the manifest format" in problems[0]
+    assert problems_of(folder, text) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("gs://b/x", "outputs cannot be kept at gs:// (name a folder, or s3://bucket/prefix)"),
+        ("s3://", "there is no bucket in it"),
+        ("s3://key:secret@b/x", "keys do not belong in a URL (set AWS_ACCESS_KEY_ID"),
+        ("s3://b/x*", "would be taken for a pattern"),
+    ],
+)
+def test_an_output_dir_that_no_store_can_be_is_refused(
+    folder: Path, url: str, message: str
+) -> None:
+    problems = problems_of(folder, f"config: {{output_dir: '{url}'}}\n{STEP}    task: m:f\n")
+
+    assert len(problems) == 1
+    assert message in problems[0]
 
 
 def test_a_key_that_is_not_done_yet_may_ask_for_nothing(folder: Path) -> None:

@@ -271,3 +271,21 @@ def test_a_stop_on_error_bears_no_failure(plan_of: Callable[..., Plan]) -> None:
     assert tolerance("max_failures: 10%") == (None, 0.1)
     assert tolerance("max_failures: 3") == (3, None)
     assert tolerance("timeout: 5s") == (None, None)
+
+
+def test_a_name_in_when_that_no_item_has_is_warned_of(plan_of: Callable[..., Plan]) -> None:
+    stages = """\
+steps:
+  - name: staged
+    input: rows.json
+    stages:
+      - {name: first, task: "m:f", when: "txt == 'x' and id > 2"}
+      - {name: second, task: "m:f", when: "whatever == 1"}
+"""
+
+    warnings = plan_of("name: gen\n" + stages).warnings
+
+    assert warnings == (
+        "step staged: stage first: `when` asks for `txt`, which none of the first items has; "
+        "it is null there: did you mean `text`?",
+    )
