@@ -108,15 +108,17 @@ def simulator() -> Iterator[Callable[..., RunningSimulator]]:
 
 @dataclass
 class ObjectStore:
-    """A real S3 server over HTTP; `requests` are those it got, such as `PUT key`.
+    """A real S3 server over HTTP; `requests` are those it got, such as `PUT /bucket/key?query`.
 
-    While `refuse` answers a status and a code for a request, that one fails.
+    Where `refuse` names an error for a request, that one fails. Where `lose` holds for one, it is
+    done, and its answer is lost.
     """
 
     url: str
     bucket: str
     requests: list[str] = field(default_factory=list)
-    refuse: Callable[[str], tuple[int, str] | None] = lambda _: None
+    refuse: Callable[[str], str] = lambda _: ""
+    lose: Callable[[str], bool] = lambda _: False
 
     def env(self) -> dict[str, str]:
         """What a process needs to reach it."""
@@ -137,7 +139,7 @@ class ObjectStore:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[ObjectStore]:
-    """One S3 server for all tests of this process; it answers one request after the other."""
+    """One S3 server for all tests of this process."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -147,19 +149,26 @@ def s3_server() -> Iterator[ObjectStore]:
 
     real = DomainDispatcherApplication(create_backend_app)
     store = ObjectStore("", "")
+    lock = threading.Lock()  # what moto keeps is not made for requests at once
 
     def application(environ: Any, start_response: Any) -> Any:
-        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        query = f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}"
         store.requests.append(request)
-        refused = store.refuse(request)
-        if refused is None:
-            return real(environ, start_response)
-        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        status, code = refused
+        code, is_lost = store.refuse(request), store.lose(request)
+        if not code:
+            with lock:
+                answer = list(real(environ, lambda *_: None if is_lost else start_response(*_)))
+            if not is_lost:
+                return answer
+            code = "InternalError"
+        else:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        status = 403 if code in ("AccessDenied", "InvalidAccessKeyId") else 500
         start_response(f"{status} {code}", [("Content-Type", "application/xml")])
-        return [f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()]
+        return [f"<Error><Code>{code}</Code><Message>no {code}</Message></Error>".encode()]
 
-    server = make_server("127.0.0.1", 0, application, request_handler=Quiet)
+    server = make_server("127.0.0.1", 0, application, request_handler=Quiet, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     store.url = f"http://127.0.0.1:{server.server_port}"
@@ -181,7 +190,7 @@ def object_store(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Ite
     s3_server.files().mkdir(name)
     s3_server.requests.clear()
     yield s3_server
-    s3_server.refuse = lambda _: None
+    s3_server.refuse, s3_server.lose = lambda _: "", lambda _: False
     s3_server.files().rm(name, recursive=True)
 
 
