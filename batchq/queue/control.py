@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import time
+
 from batchq.errors import QueueError, UsageError
 from batchq.ports import RunInfo, RunState
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
+from batchq.runs import open_folder
 from batchq.services import Services
+from batchq.store.worktime import note_resume
 
 
-def start(info: RunInfo, services: Services) -> None:
+def start(info: RunInfo, services: Services, *, counted_from: float | None = None) -> None:
     """Makes a run known to its coordinator, who sends the first batches at once.
 
-    Raises QueueError if Redis is out of reach; the run can be started later by a resume.
+    Its duration is counted from the submit, or from `counted_from`. Raises QueueError if Redis is
+    out of reach; the run can be started later by a resume.
     """
     about = {
         "pipeline": info.pipeline,
         "version": info.version,
         "folder": info.folder,
         "created_at": str(info.created_at),
+        "counted_from": str(info.created_at if counted_from is None else counted_from),
         "mode": info.mode,
         "base_version": info.base_version,
         "steps": "\n".join(step.spec.name for step in info.plan.steps),
@@ -37,7 +43,9 @@ def resume(info: RunInfo, services: Services, *, is_private: bool) -> None:
     elif services.ledger.state(info.run) is RunState.RUNNING:
         raise UsageError(f"{info.pipeline}@{info.version} is running: batchq watch follows it")
     services.ledger.rewind(info.run, [step.spec.number for step in info.plan.steps])
-    start(info, services)
+    now = time.time()
+    worked = note_resume(open_folder(info.folder), info.created_at, now)
+    start(info, services, counted_from=now - worked)
 
 
 def quiesce(run: str, services: Services) -> None:

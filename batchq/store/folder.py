@@ -6,6 +6,7 @@
       01_items.jsonl, 01_offsets.bin    the items of step 1, frozen, and where each begins
       01_batches/000000.jsonl           a collated batch, an outcome a line: never written twice
       01_parked/000000.jsonl            what there is of a batch that a pause cut off
+      01_earlier/000000.jsonl           what was tried of items before a retry ran them again
       rerun.json                        which version this one builds on, and what it redoes
       01_done.json, log.jsonl, tmp/
 
@@ -20,7 +21,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -29,8 +29,18 @@ from batchq.errors import StoreError
 from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, OutputSpec, Plan, Rerun, decode, encode
 from batchq.ports import RunRecord
-from batchq.store import basis, frozen
+from batchq.store import basis, earlier, frozen
 from batchq.store.files import Files, open_files
+from batchq.store.layout import (
+    batch_path,
+    batches_path,
+    carried_path,
+    collated_path,
+    done_path,
+    parked_folder,
+    parked_path,
+    suffix_of,
+)
 from batchq.store.lines import Line, read_lines, to_line
 from batchq.store.metadata import Metadata, describe
 from batchq.store.names import safe_name
@@ -142,17 +152,21 @@ class RunFolder:
         if self.has_batch(step, number):
             return False
         self._write_items(step, outcomes, output)
-        is_first = self.files.create(_batch_path(step, number), _record(outcomes))
-        self.files.remove(_parked_path(step, number))
+        is_first = self.files.create(batch_path(step, number), _record(outcomes))
+        self.files.remove(parked_path(step, number))
         return is_first
 
     def has_batch(self, step: int, number: int) -> bool:
         """Whether a batch is collated."""
-        return self.files.exists(_batch_path(step, number))
+        return self.files.exists(batch_path(step, number))
 
     def collated_batches(self, step: int) -> set[int]:
         """The numbers of the batches whose record is there."""
-        return self._numbers(f"state/{step:02d}_batches")
+        return self._numbers(batches_path(step))
+
+    def parked_batches(self, step: int) -> set[int]:
+        """The numbers of the batches that were cut off."""
+        return self._numbers(parked_folder(step))
 
     def park_batch(
         self, step: int, number: int, outcomes: Sequence[Outcome], output: OutputSpec
@@ -161,16 +175,16 @@ class RunFolder:
         if not self.has_batch(step, number):
             self._write_items(step, outcomes, output)
             # whole outcomes: their prompts have no file yet
-            self.files.write(_parked_path(step, number), _lines(outcomes), durable=True)
+            self.files.write(parked_path(step, number), _lines(outcomes), durable=True)
 
     def parked(self, step: int, number: int) -> list[Outcome]:
         """What was kept of a batch that was cut off; empty if nothing was."""
-        path = _parked_path(step, number)
+        path = parked_path(step, number)
         return self.read_record(path) if self.files.exists(path) else []
 
     def read_batch(self, step: int, number: int) -> list[Outcome]:
         """Reads back the outcomes of one collated batch, in input order, without prompts."""
-        return self.read_record(_batch_path(step, number))
+        return self.read_record(batch_path(step, number))
 
     def outcomes(self, step: int) -> Iterator[Outcome]:
         """Reads back all outcomes of a step, batch by batch, in input order.
@@ -183,9 +197,11 @@ class RunFolder:
         """What `outcomes` reads back, not decoded."""
         collated = self.collated_batches(step)
         paths = [
-            (_batch_path if number in collated else _parked_path)(step, number)
-            for number in sorted(collated | self._numbers(f"state/{step:02d}_parked"))
+            (batch_path if number in collated else parked_path)(step, number)
+            for number in sorted(collated | self.parked_batches(step))
         ]
+        if not paths and self.files.exists(carried_path(step)):
+            paths = [carried_path(step)]  # a retry laid nothing out yet
         for path, file in self.files.readers(paths):
             yield from read_lines(self.files.full(path), file)
 
@@ -221,24 +237,27 @@ class RunFolder:
         return self._rerun
 
     def summary(self, step: int) -> Summary:
-        """Counts the outcomes of a step that are in the folder; at once if the step is done."""
-        path = _done_path(step)
+        """Counts the outcomes of a step that are in the folder; at once if the step is done.
+
+        What was spent on items that a retry runs again is in it.
+        """
+        path = done_path(step)
         if self.files.exists(path):
             return self._decode(Summary, path, "remove it and resume the run")
-        return sum(map(Summary.of, self.outcomes(step)), Summary())
+        return earlier.count(self, step)
 
     def collate(self, step: int, output: OutputSpec) -> CollateResult:
         """Merges a step's outputs into its collated file, in input order, one at a time."""
         rows = Rows(lambda: self.merged_lines(step), output)
-        with self.files.writer(_collated_path(step, output), durable=True) as file:
-            write_rows(file, _suffix(output), rows)
+        with self.files.writer(collated_path(step, output), durable=True) as file:
+            write_rows(file, suffix_of(output), rows)
         return CollateResult(rows.written, rows.dropped, rows.errors)
 
     def write_collated(self, step: int, output: OutputSpec, content: Json) -> None:
         """Writes what a collate function gave: the rows of a list, or one document."""
         write = write_rows if isinstance(content, list) else write_document
-        with self.files.writer(_collated_path(step, output), durable=True) as file:
-            write(file, _suffix(output), content)
+        with self.files.writer(collated_path(step, output), durable=True) as file:
+            write(file, suffix_of(output), content)
 
     def read_collated(self, step: int) -> Iterator[Json]:
         """Reads a step's collated output back, row by row; a document is one row."""
@@ -253,7 +272,7 @@ class RunFolder:
         """
         plan = self.read_plan().step(step)
         if plan.output.collate:
-            content = self._load(_collated_path(step, plan.output), _suffix(plan.output))
+            content = self._load(collated_path(step, plan.output), suffix_of(plan.output))
         elif plan.input.whole:
             content = next((one.output for one in self.merged_lines(step) if one.is_ok), [])
         else:
@@ -279,25 +298,25 @@ class RunFolder:
     def mark_done(self, step: int) -> Summary:
         """Says that a step is collated and its errors are written; keeps and returns its counts."""
         summary = self.summary(step)
-        self.files.write(_done_path(step), encode(summary), durable=True)
+        self.files.write(done_path(step), encode(summary), durable=True)
         return summary
 
     def unmark_done(self, step: int) -> None:
         """Takes back that a step is done."""
-        self.files.remove(_done_path(step))
+        self.files.remove(done_path(step))
 
     def reopen_batch(self, step: int, number: int, kept: Sequence[Outcome]) -> None:
         """Turns a collated batch into one that was cut off, with the outcomes that are kept."""
-        self.files.write(_parked_path(step, number), _lines(kept), durable=True)
-        self.files.remove(_batch_path(step, number))
+        self.files.write(parked_path(step, number), _lines(kept), durable=True)
+        self.files.remove(batch_path(step, number))
 
     def forget_items(self, step: int) -> None:
         """Removes a step's frozen items and batches; its items are frozen again when it starts."""
         frozen.forget(self.files, step)
-        for number in self._numbers(f"state/{step:02d}_parked"):
-            self.files.remove(_parked_path(step, number))
+        for number in self.parked_batches(step):
+            self.files.remove(parked_path(step, number))
         for number in self.collated_batches(step):
-            self.files.remove(_batch_path(step, number))
+            self.files.remove(batch_path(step, number))
 
     def done_steps(self) -> set[int]:
         """The numbers of the steps that are done."""
@@ -360,26 +379,6 @@ class RunFolder:
         from ruamel.yaml import YAML  # takes 50 ms that other formats do not need
 
         return YAML(typ="safe", pure=True).load(text)
-
-
-def _done_path(step: int) -> str:
-    return f"state/{step:02d}_done.json"
-
-
-def _batch_path(step: int, number: int) -> str:
-    return f"state/{step:02d}_batches/{number:06d}.jsonl"
-
-
-def _parked_path(step: int, number: int) -> str:
-    return f"state/{step:02d}_parked/{number:06d}.jsonl"
-
-
-def _collated_path(step: int, output: OutputSpec) -> str:
-    return f"collated/{step:02d}_{safe_name(output.file)}"
-
-
-def _suffix(output: OutputSpec) -> str:
-    return PurePosixPath(output.file).suffix.lower()
 
 
 def _record(outcomes: Sequence[Outcome]) -> bytes:

@@ -87,8 +87,8 @@ def _put_version(folder: RunFolder, catalog: Catalog) -> int:
             outcomes = folder.read_batch(step.spec.number, number)
             record = batch_record(told.run, step.spec, number, outcomes)
             catalog.put_batch(record, outcomes)
-            total += record.summary
             batches += 1
+        total += folder.summary(step.spec.number)
     catalog.put_run(
         RunRecord(
             run=told.run,

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator
 
 from batchq.lineage import redo_steps
 from batchq.outcome import Outcome
-from batchq.plan import encode
+from batchq.store import earlier
 from batchq.store.folder import RunFolder
+from batchq.store.layout import carried_path
+from batchq.store.lines import to_line
 
 
 def reopen(folder: RunFolder, is_again: Callable[[Outcome], bool]) -> int:
-    """Takes the outcomes for which `is_again` holds out of a version; returns how many.
+    """Takes the failed outcomes for which `is_again` holds out of a version; returns how many.
 
-    Their batches are parked with what else they hold. A later step is laid out anew by the
-    coordinator, since items that come to it now stand between others; what it has is carried over
-    by index. Safe to stop in the middle and to do again.
+    What was tried and paid for them is kept, for their next outcome to take up. Their batches are
+    parked with what else they hold. A later step is laid out anew by the coordinator, since items
+    that come to it now stand between others; what it has is carried over by index. Safe to stop
+    in the middle and to do again.
     """
     plan = folder.read_plan()
     again = {
-        step.spec.number: {one.index for one in folder.outcomes(step.spec.number) if is_again(one)}
+        step.spec.number: {
+            line.index
+            for line in folder.lines(step.spec.number)
+            if not line.is_ok and is_again(line.outcome)
+        }
         for step in plan.steps
     }
     roots = {step.spec.number: [0] for step in plan.steps if step.input.source}
@@ -43,27 +49,34 @@ def reopen(folder: RunFolder, is_again: Callable[[Outcome], bool]) -> int:
 
 
 def _park(folder: RunFolder, step: int, again: set[int]) -> None:
-    for number in folder.collated_batches(step):
-        outcomes = folder.read_batch(step, number)
+    collated = folder.collated_batches(step)
+    for number in collated | folder.parked_batches(step):
+        read = folder.read_batch if number in collated else folder.parked
+        outcomes = read(step, number)
         kept = [one for one in outcomes if one.index not in again]
         if len(kept) < len(outcomes):
+            earlier.keep(folder, step, (one for one in outcomes if one.index in again))
             folder.reopen_batch(step, number, kept)
 
 
 def _carry(folder: RunFolder, step: int, again: set[int] | None) -> None:
     """Keeps a step's outcomes but those in `again` apart from its batches; None keeps none."""
+    earlier.keep(
+        folder,
+        step,
+        (one.outcome for one in folder.lines(step) if again is None or one.index in again),
+    )
     if again is not None:
-        kept = (one for one in folder.outcomes(step) if one.index not in again)
-        both = heapq.merge(carried(folder, step), kept, key=lambda one: one.index)
-        path = _carried_path(step)
-        lines = b"".join(encode(one) + b"\n" for one in both)
-        folder.files.write(path, lines, durable=True)
+        kept = {one.index: one for one in carried(folder, step)}
+        kept |= {one.index: one for one in folder.outcomes(step) if one.index not in again}
+        lines = b"".join(to_line(kept[index]) for index in sorted(kept.keys() - again))
+        folder.files.write(carried_path(step), lines, durable=True)
     folder.forget_items(step)
 
 
 def carried(folder: RunFolder, step: int) -> Iterator[Outcome]:
     """The outcomes that wait to be put into the batches of a step that is laid out anew."""
-    path = _carried_path(step)
+    path = carried_path(step)
     if folder.files.exists(path):
         yield from folder.read_record(path)
 
@@ -80,8 +93,4 @@ def lay_out(folder: RunFolder, step: int, batch_size: int) -> None:
         if kept:
             folder.park_batch(step, number, kept, output)
         number += 1
-    folder.files.remove(_carried_path(step))
-
-
-def _carried_path(step: int) -> str:
-    return f"state/{step:02d}_carried.jsonl"
+    folder.files.remove(carried_path(step))
