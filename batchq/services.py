@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from batchq.errors import QueueError
-from batchq.ledger import RedisLedger, connect
 from batchq.ports import RunInfo
 from batchq.settings import Settings, redis_client_url
 
 if TYPE_CHECKING:
     import redis
 
+    from batchq.ledger import RedisLedger
     from batchq.ports import Cache, Catalog
     from batchq.stages import Tools
 
@@ -37,6 +37,8 @@ class Services:
     @cached_property
     def redis(self) -> redis.Redis:
         """The broker's Redis; raises QueueError if none is configured."""
+        from batchq.ledger import connect  # its client takes 150 ms that `list` does not have
+
         if not self.settings.broker_url:
             raise QueueError("no broker: set BATCHQ_BROKER_URL, such as redis://127.0.0.1:6379/0")
         return connect(redis_client_url(self.settings.broker_url), patience_s=self.patience_s)
@@ -44,6 +46,8 @@ class Services:
     @cached_property
     def ledger(self) -> RedisLedger:
         """What is in flight."""
+        from batchq.ledger import RedisLedger
+
         return RedisLedger(self.redis)
 
     @cached_property

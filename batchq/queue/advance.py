@@ -28,6 +28,7 @@ from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.runner import lost
 from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
+from batchq.store.earlier import with_earlier
 from batchq.store.reopen import lay_out
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class _Mover:
                 yield Item(item.id if step.input.id_field else str(index), index, item.data)
 
     def _check_input(self, step: StepPlan, before: StepPlan) -> None:
-        if not any(one.is_ok for one in self.folder.merged(before.spec.number)):
+        if not any(one.is_ok for one in self.folder.merged_lines(before.spec.number)):
             failed = self.folder.summary(before.spec.number).failed
             raise PlanError(
                 f"step {step.spec.name} has no input: all {failed} items of step "
@@ -261,6 +262,7 @@ class _Mover:
 
     def _record(self, step: StepPlan, batch: int, outcomes: list[Outcome]) -> None:
         """Makes a batch durable, then lets Redis forget it."""
+        outcomes = with_earlier(self.folder, step.spec.number, outcomes)
         self.folder.write_batch(step.spec.number, batch, outcomes, step.output)
         record_batch(self.info, step, batch, outcomes, self.services)
         self.ledger.close_batch(self.run, step.spec.number, batch)
