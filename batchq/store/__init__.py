@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from batchq.store.cache import MemoryCache, open_cache
-from batchq.store.folder import CollateResult, RunFolder
-from batchq.store.metadata import Metadata
-from batchq.store.names import safe_name
-from batchq.store.outputs import Outputs
-
 if TYPE_CHECKING:
+    from batchq.store.cache import MemoryCache, open_cache
     from batchq.store.catalog import SqlCatalog, open_catalog
+    from batchq.store.folder import CollateResult, RunFolder
+    from batchq.store.metadata import Metadata
+    from batchq.store.names import safe_name
+    from batchq.store.outputs import Outputs
 
 __all__ = [
     "CollateResult",
@@ -25,11 +25,21 @@ __all__ = [
     "safe_name",
 ]
 
+_HOMES = {
+    "CollateResult": "folder",
+    "MemoryCache": "cache",
+    "Metadata": "metadata",
+    "Outputs": "outputs",
+    "RunFolder": "folder",
+    "SqlCatalog": "catalog",
+    "open_cache": "cache",
+    "open_catalog": "catalog",
+    "safe_name": "names",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Loads the catalog when it is asked for: SQLAlchemy takes 200 ms."""
-    if name in ("SqlCatalog", "open_catalog"):
-        from batchq.store import catalog
-
-        return getattr(catalog, name)
+    """Loads what is asked for: SQLAlchemy takes 200 ms, fsspec and pydantic 80."""
+    if name in _HOMES:
+        return getattr(import_module(f"batchq.store.{_HOMES[name]}"), name)
     raise AttributeError(name)
