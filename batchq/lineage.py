@@ -14,6 +14,7 @@ def redo_steps(plan: Plan, chosen: Mapping[int, Sequence[int]]) -> dict[int, Red
     Items flow from step to step under their index, so a step redoes the chosen ones of the step
     its input comes from. A step that sees the whole input, or that follows a collate function,
     is redone entirely if anything before it is: nobody knows which of its items came from which.
+    If nothing before it is, items of its own can be chosen.
     """
     redo: dict[int, Redo] = {}
     numbers = {step.spec.name: step.spec.number for step in plan.steps}
@@ -29,4 +30,6 @@ def redo_steps(plan: Plan, chosen: Mapping[int, Sequence[int]]) -> dict[int, Red
         loses_track = step.input.whole or bool(before.output.collate)
         kind = "all" if loses_track and parent.kind != "none" else parent.kind
         redo[number] = Redo(kind, parent.root)
+        if kind == "none" and chosen.get(number):
+            redo[number] = Redo("all" if step.input.whole else "some", number)
     return redo

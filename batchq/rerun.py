@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from batchq.conditions import compile_condition, evaluate
 from batchq.errors import PlanError, RunNotFound, TaskError, UsageError
 from batchq.lineage import redo_steps
-from batchq.plan import Item, Plan, Rerun, asked_anew
+from batchq.plan import Item, Plan, Redo, Rerun, asked_anew
 from batchq.ports import RunInfo
 from batchq.prompts import flatten, unknown_name
 from batchq.runs import create_version, open_folder
@@ -18,7 +18,11 @@ from batchq.store import RunFolder
 from batchq.store.marks import Verdict, marks_of
 
 Chosen = dict[int, list[Item]]
-"""The items to be redone, by the number of the step with an input of its own that they are of."""
+"""The items to be redone, by the number of the step that they are of.
+
+That is the step with an input of its own; a later one only if no item before it is redone, as for a
+step that saw all items at once and failed.
+"""
 
 
 def roots_of(plan: Plan) -> list[int]:
@@ -46,13 +50,28 @@ def choose_ids(base: RunInfo, ids: Collection[str]) -> Chosen:
 
 
 def choose_failed(base: RunInfo) -> Chosen:
-    """Finds the items that failed in any step."""
+    """Finds the items that failed in any step.
+
+    Of a step that saw all items at once these are its own, unless it runs again anyway.
+    """
     folder = open_folder(base.folder)
     failed = {
-        step.spec.number: {one.index for one in folder.merged(step.spec.number) if not one.is_ok}
+        step.spec.number: {
+            one.index: one.item_id for one in folder.merged_lines(step.spec.number) if not one.is_ok
+        }
         for step in base.plan.steps
     }
-    return _by_index(base, folder, failed)
+    kinds = redo_steps(base.plan, {root: [0] for root in roots_of(base.plan)})
+    apart = {
+        number for number, redo in kinds.items() if redo.kind == "all" and redo.root != number
+    }
+    tracked = {number: {*found} for number, found in failed.items() if number not in apart}
+    chosen = _by_index(folder, kinds, tracked)
+    for number in sorted(apart):
+        redone = redo_steps(base.plan, _indexes(chosen))
+        if failed[number] and redone[number].kind == "none":
+            chosen[number] = [Item(name, index, None) for index, name in failed[number].items()]
+    return chosen
 
 
 def choose_marked(base: RunInfo, verdict: Verdict) -> Chosen:
@@ -91,27 +110,25 @@ def choose_where(base: RunInfo, condition: str) -> Chosen:
             raise unknown_name(sorted(missing)[0], known)
     except TaskError as error:
         raise UsageError(f"--where {condition}: {error}") from error
-    return _by_index(base, folder, {steps[-1]: found})
+    return _by_index(folder, kinds, {steps[-1]: found})
 
 
-def _by_index(base: RunInfo, folder: RunFolder, found: dict[int, set[int]]) -> Chosen:
-    every = {root: [0] for root in roots_of(base.plan)}
-    kinds = redo_steps(base.plan, every)
+def _by_index(
+    folder: RunFolder, kinds: Mapping[int, Redo], found: Mapping[int, set[int]]
+) -> Chosen:
+    """The items that indexes stand for, in the steps that have an input of their own."""
     indexes: dict[int, set[int]] = {}
     for number, places in found.items():
-        redo = kinds[number]
-        if not places:
-            continue
-        if redo.kind == "all" and redo.root != number:
-            raise UsageError(
-                f"step {base.plan.step(number).spec.name} saw the output of all items at once: "
-                "name the items that are to be redone before it"
-            )
-        indexes.setdefault(redo.root, set()).update(places)
+        if places:
+            indexes.setdefault(kinds[number].root, set()).update(places)
     return {
         root: [item for item in folder.all_items(root) if item.index in places]
         for root, places in indexes.items()
     }
+
+
+def _indexes(chosen: Chosen) -> dict[int, tuple[int, ...]]:
+    return {root: tuple(item.index for item in items) for root, items in chosen.items()}
 
 
 def create_rerun(
@@ -135,7 +152,7 @@ def create_rerun(
     plan = _fitting(base.plan, plan or base.plan)
     # A rerun is made because of the answers that there are: the cache would give them again.
     plan = replace(asked_anew(plan), status=status or plan.status, notes=note)
-    indexes = {root: tuple(item.index for item in items) for root, items in chosen.items()}
+    indexes = _indexes(chosen)
     rerun = Rerun(base.version, base.folder, indexes, redo_steps(plan, indexes))
 
     def fill(folder: RunFolder) -> None:

@@ -68,3 +68,17 @@ def test_an_item_of_a_later_input_leaves_the_steps_before_alone():
     redo = redo_steps(plan(step(1, "a.json"), step(2, "b.json"), step(3)), {2: [0]})
 
     assert redo == {1: Redo("none", 1), 2: Redo("some", 2), 3: Redo("some", 2)}
+
+
+def test_a_step_that_lost_track_of_items_is_redone_by_its_own_if_nothing_before_it_is():
+    steps = plan(step(1, "a.json", collate="m:f"), step(2), step(3, whole=True), step(4))
+
+    own = redo_steps(steps, {2: [5], 3: [0]})
+    alone = redo_steps(steps, {3: [0]})
+    after = redo_steps(steps, {1: [4], 3: [0]})
+
+    assert [own[2], own[3]] == [Redo("some", 2), Redo("all", 2)]
+    assert list(alone.values()) == [
+        Redo("none", 1), Redo("none", 1), Redo("all", 3), Redo("all", 3),
+    ]  # fmt: skip
+    assert [one.kind for one in after.values()] == ["some", "all", "all", "all"]
