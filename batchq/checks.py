@@ -231,7 +231,7 @@ def _input_problem(source: str, base_dir: Path) -> tuple[str, str] | None:
         is_sound = RUN_SOURCE.fullmatch(source)
         return None if is_sound else ("expected run:NAME@VERSION", "such as run:words@latest/STEP")
     if is_remote(source):
-        return f"an input by URL {NOT_YET}", "name a local file"
+        return _url_problem(source)
     if source.startswith("generate:"):
         number = source.removeprefix("generate:")
         is_sound = number.isdecimal() and int(number) > 0
@@ -249,6 +249,14 @@ def _input_problem(source: str, base_dir: Path) -> tuple[str, str] | None:
     if path.is_dir():
         return f"{source} is a folder", f"{source}/* makes each file in it an item"
     return None if path.exists() else (f"no such file: {source}", _near_file(base_dir, source))
+
+
+def _url_problem(url: str) -> tuple[str, str] | None:
+    if not url.startswith("s3://"):
+        return f"{url.partition('://')[0]}:// cannot be read", "name a file, or s3://bucket/key"
+    if Path(url).suffix.lower() not in INPUT_SUFFIXES or is_glob(url):
+        return f"expected an object that ends in {', '.join(INPUT_SUFFIXES)}", "without wildcards"
+    return None
 
 
 def _near_file(base_dir: Path, source: str) -> str:

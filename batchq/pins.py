@@ -18,7 +18,7 @@ from batchq.loader import problem_at
 from batchq.manifest import Manifest
 from batchq.plan import Plan, is_remote
 from batchq.ports import RunState
-from batchq.wording import NOT_YET
+from batchq.settings import load_settings
 
 if TYPE_CHECKING:
     from batchq.store import Metadata, Outputs, RunFolder
@@ -29,6 +29,8 @@ READABLE = (".json", ".jsonl", ".csv")
 
 def pin_inputs(manifest: Manifest) -> Manifest:
     """Replaces `run:NAME@latest/STEP`, and paths through a `latest` link, by the file they mean.
+
+    What is on an object store is copied to the home folder.
 
     Raises ManifestError with every input that means none.
     """
@@ -91,6 +93,8 @@ def make_plan(
 
 
 def _pinned(manifest: Manifest, source: str) -> str:
+    if is_remote(source):
+        return _fetched(source)
     matched = RUN_SOURCE.fullmatch(source)
     if matched is None:
         return _through_links(source, manifest.base_dir)
@@ -100,9 +104,15 @@ def _pinned(manifest: Manifest, source: str) -> str:
     folder = _version(outputs, matched["pipeline"], matched["version"])
     path = _collated(folder, matched["pipeline"], matched["step"])
     if is_remote(path):
-        raise PlanError(f"an input from an object store ({path}) {NOT_YET}; copy it to a disk")
+        return _fetched(path)
     base = manifest.base_dir.absolute()
     return os.path.relpath(path, base) if Path(path).is_relative_to(base) else path
+
+
+def _fetched(url: str) -> str:
+    from batchq.fetch import fetch, pin_url  # with the store's client it takes half a second
+
+    return str(fetch(pin_url(url), load_settings().home.absolute()))
 
 
 def _through_links(source: str, base_dir: Path) -> str:

@@ -297,7 +297,7 @@ def test_a_step_key_that_is_not_done_yet_is_refused_by_name(
     assert f"`{name}` is part of the manifest format but this version of batchq" in problems[0]
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/x.json", "x.parquet"])
+@pytest.mark.parametrize("source", ["x.parquet"])
 def test_a_source_that_is_not_done_yet_is_refused(folder: Path, source: str) -> None:
     problems = problems_of(folder, f"steps: [{{name: a, task: 'm:f', input: '{source}'}}]\n")
 
@@ -305,10 +305,27 @@ def test_a_source_that_is_not_done_yet_is_refused(folder: Path, source: str) -> 
     assert "is part of the manifest format but this version of batchq" in problems[0]
 
 
-def test_an_output_dir_on_s3_is_sound(folder: Path) -> None:
-    text = f"config: {{output_dir: 's3://b/x'}}\n{STEP}    task: m:f\n"
+def test_s3_is_sound_for_outputs_and_inputs(folder: Path) -> None:
+    step = "steps: [{name: a, task: 'm:f', input: 's3://b/p/latest/collated/01_a.jsonl'}]\n"
 
-    assert problems_of(folder, text) == []
+    assert problems_of(folder, f"config: {{output_dir: 's3://b/x'}}\n{step}") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("https://x/y.json", "https:// cannot be read (name a file, or s3://bucket/key)"),
+        ("s3://b/x.txt", "expected an object that ends in .json, .jsonl, .csv"),
+        ("s3://b/*.json", "expected an object that ends in .json, .jsonl, .csv (without wild"),
+    ],
+)
+def test_an_input_by_url_that_cannot_be_read_is_refused(
+    folder: Path, source: str, message: str
+) -> None:
+    problems = problems_of(folder, f"steps: [{{name: a, task: 'm:f', input: '{source}'}}]\n")
+
+    assert len(problems) == 1
+    assert message in problems[0]
 
 
 @pytest.mark.parametrize(
