@@ -228,7 +228,7 @@ def _input_problem(source: str, base_dir: Path) -> tuple[str, str] | None:
         is_sound = all(part.isidentifier() for part in (*module.split("."), function))
         return None if is_sound else ("expected py:module:function", "")
     if source.startswith("run:"):
-        is_sound = RUN_SOURCE.fullmatch(source)
+        is_sound = bool(RUN_SOURCE.fullmatch(source))
         return None if is_sound else ("expected run:NAME@VERSION", "such as run:words@latest/STEP")
     if is_remote(source):
         return _url_problem(source)
