@@ -293,7 +293,9 @@ class Config(StepDefaults):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    output_dir: str = Field("outputs", description="Folder of the run folders.")
+    output_dir: str = Field(
+        "outputs", description="Folder of the run folders, or s3://bucket/prefix."
+    )
     system: str | None = Field(None, description="System prompt of every prompt.")
     provider: str | None = Field(None, description="Provider of every prompt that names none.")
     model: str | None = Field(None, description="Model of every prompt that names none.")
