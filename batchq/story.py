@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchq.errors import RunNotFound
-from batchq.outcome import Json, Outcome, Summary
+from batchq.outcome import Attempt, Json, Outcome, Summary
 from batchq.store import RunFolder, safe_name
+from batchq.store.earlier import find as find_earlier
 from batchq.store.marks import Mark, marks_of
 from batchq.store.rows import shape
 from batchq.store.search import Place, find_index, read_outcome
@@ -19,8 +21,8 @@ class StepStory:
     """What became of an item in one step.
 
     `version` is the one that ran it; `outcome` is None while it has not ended, and where it never
-    came because a step before failed. `output` is shaped as in its file, and `is_edited` says
-    that the file is not what was written.
+    came because a step before failed; `earlier` is how it ended before a retry that waits for it.
+    `output` is shaped as in its file, and `is_edited` says that the file is not what was written.
     """
 
     number: int
@@ -34,6 +36,7 @@ class StepStory:
     prompt_path: str = ""
     prompt: str = ""
     is_edited: bool = False
+    earlier: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,22 @@ class Story:
     @property
     def summary(self) -> Summary:
         """All steps together."""
-        return sum((Summary.of(one.outcome) for one in self.steps if one.outcome), Summary())
+        ended = (one.outcome or one.earlier for one in self.steps)
+        return sum((Summary.of(one) for one in ended if one), Summary())
+
+
+def rounds(attempts: Sequence[Attempt]) -> list[int]:
+    """Numbers the rounds that attempts belong to, from 1: each retry begins another one."""
+    found: list[int] = []
+    last: dict[str, int] = {}
+    number = 1
+    for attempt in attempts:
+        if attempt.number <= last.get(attempt.stage, 0):
+            number += 1
+            last = {}
+        last[attempt.stage] = attempt.number
+        found.append(number)
+    return found
 
 
 def tell(version: Version, item_id: str) -> Story:
@@ -117,6 +135,7 @@ def _told(version: Version, place: Place) -> StepStory:
         prompt_path=folder.files.full(prompt) if has_prompt else "",
         prompt=text,
         is_edited=has_output and not _holds(folder, output, shaped),
+        earlier=None if outcome else find_earlier(folder, place.step, place.item.index),
     )
 
 

@@ -6,7 +6,7 @@ import re
 
 import click
 
-from batchq.cli.output import put, put_json
+from batchq.cli.output import put, put_json, say
 from batchq.cli.request import Ids, json_option
 from batchq.errors import UsageError
 from batchq.services import COMMAND_PATIENCE_S, build_services
@@ -48,6 +48,7 @@ def compare_command(
     """
     from batchq.cli.versions import find_version
     from batchq.review import compare_versions
+    from batchq.store.edited import warnings_of
 
     for version in (old, new):
         if not _VERSION.fullmatch(version):
@@ -56,6 +57,9 @@ def compare_command(
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     _, left = find_version(f"{pipeline}@{old}", services)
     _, right = find_version(f"{pipeline}@{new}", services)
+    for side in dict.fromkeys((left, right)):
+        for warning in warnings_of(side.folder):
+            say(f"warning: {warning}")
     seen = compare_versions(
         left, right, step=step, only=items, keep_values=detail or form == "html"
     )

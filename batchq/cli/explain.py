@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from batchq.cli.output import count, duration, money, put, put_json
+from batchq.cli.output import count, duration, local_time, money, put, put_json
 from batchq.cli.request import json_option
 from batchq.outcome import Attempt, Outcome
+from batchq.ports import iso
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
-from batchq.story import StepStory, Story
+from batchq.story import StepStory, Story, rounds
 
 _MAX_LINES = 12
 _MAX_CHARS = 400
@@ -62,12 +63,12 @@ def _step_lines(story: Story, step: StepStory) -> Iterator[str]:
     where = f", in {step.version}" if step.version != story.version else ""
     yield f"{step.number} {step.step}{name}: {_state(step)}{where}"
     if step.outcome is None:
+        yield from _attempt_lines(step.earlier.attempts if step.earlier else ())
         return
     outcome = step.outcome
     if outcome.error:
         yield f"  error    {outcome.error.kind}: {_cut(outcome.error.message)}"
-    for attempt in outcome.attempts:
-        yield f"  {_attempt_line(attempt)}"
+    yield from _attempt_lines(outcome.attempts)
     if outcome.worker:
         yield f"  worker   {outcome.worker}"
     if step.prompt_path:
@@ -86,7 +87,7 @@ def _state(step: StepStory) -> str:
     if not step.is_reached:
         return "did not come here"
     if step.outcome is None:
-        return "has not ended"
+        return "has not ended since it was retried" if step.earlier else "has not ended"
     outcome = step.outcome
     words = [outcome.state.value]
     if outcome.cached:
@@ -97,6 +98,15 @@ def _state(step: StepStory) -> str:
     if outcome.usage.calls:
         words.append(money(outcome.usage.cost_usd, outcome.usage.unpriced_calls))
     return ", ".join(words)
+
+
+def _attempt_lines(attempts: Sequence[Attempt]) -> Iterator[str]:
+    before = 1
+    for number, attempt in zip(rounds(attempts), attempts, strict=True):
+        if number != before:
+            yield f"  retried  {local_time(iso(attempt.started_at))}"
+        before = number
+        yield f"  {_attempt_line(attempt)}"
 
 
 def _attempt_line(attempt: Attempt) -> str:
@@ -158,14 +168,14 @@ def _step_json(step: StepStory) -> dict[str, Any]:
         "state": "not reached" if not step.is_reached else "waiting",
     }
     if step.outcome is None:
-        return told
+        return told | {"attempts": _attempts_json(step.earlier.attempts if step.earlier else ())}
     outcome = step.outcome
     return told | {
         "state": outcome.state.value,
         "error": {"kind": outcome.error.kind, "message": outcome.error.message}
         if outcome.error
         else None,
-        "attempts": [_attempt_json(attempt) for attempt in outcome.attempts],
+        "attempts": _attempts_json(outcome.attempts),
         "duration_s": _took_s(outcome),
         "calls": outcome.usage.calls,
         "input_tokens": outcome.usage.input_tokens,
@@ -183,8 +193,14 @@ def _step_json(step: StepStory) -> dict[str, Any]:
     }
 
 
-def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+def _attempts_json(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+    found = zip(rounds(attempts), attempts, strict=True)
+    return [_attempt_json(attempt, number) for number, attempt in found]
+
+
+def _attempt_json(attempt: Attempt, number: int) -> dict[str, Any]:
     return {
+        "round": number,
         "number": attempt.number,
         "stage": attempt.stage,
         "started_at": attempt.started_at,

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from batchq.errors import RunNotFound
+from batchq.errors import RunNotFound, StoreError
 from batchq.plan import Item, Rerun
 from batchq.store import frozen
 
@@ -33,14 +33,14 @@ def beside(folder: RunFolder, version: str) -> str:
 def base_of(folder: RunFolder, rerun: Rerun) -> RunFolder:
     """Opens the version that `folder` builds on; one beside it is found wherever both are now.
 
-    Raises RunNotFound if it is gone, or only a part of it is left.
+    Raises RunNotFound if it is gone, StoreError if only a part of it is left.
     """
     is_beside = rerun.folder.startswith(BESIDE)
     base = type(folder).open(beside(folder, rerun.base) if is_beside else rerun.folder)
     if base.files.exists("plan.json"):
         return base
     if base.files.exists(""):
-        raise RunNotFound(
+        raise StoreError(
             f"{folder.url} builds on {rerun.base}: {base.url} has no plan.json: a part of the "
             "version was deleted; restore it"
         )
