@@ -121,7 +121,11 @@ def _choose(
     base: RunInfo, ids: tuple[str, ...], *, failed: bool, marked: str | None, where: str | None
 ) -> Chosen:
     from batchq.rerun import choose_failed, choose_ids, choose_marked, choose_where
+    from batchq.runs import open_folder
+    from batchq.store.edited import warnings_of
 
+    for warning in warnings_of(open_folder(base.folder)):
+        say(f"warning: {warning}")
     ways = [bool(ids), failed, marked is not None, where is not None]
     if sum(ways) != 1:
         raise UsageError("name the items, or use one of --failed, --marked and --where")
