@@ -271,6 +271,39 @@ def test_a_run_that_was_killed_goes_on_from_what_the_object_store_has(
     assert read("latest.json") == {"version": "v0"}
 
 
+def test_a_run_goes_through_where_every_fifth_call_to_the_store_fails(words, object_store, read):
+    object_store.refuse = lambda _: "" if len(object_store.requests) % 5 else "InternalError"
+
+    done = words.run("submit", "m.yaml")
+
+    object_store.refuse = lambda _: ""
+    assert done.returncode == 0, done.stderr
+    assert calls(words) == [f"w{n}" for n in range(8)]
+    assert len(read("v0/collated/02_double.json")) == 8
+
+
+def test_a_run_whose_store_takes_nothing_more_pauses_and_goes_on_without_new_calls(
+    words, object_store, read
+):
+    def refuse(request: str) -> str:
+        is_record = request.startswith("PUT") and "/v0/state/01_batches/000001" in request
+        return "AccessDenied" if is_record else ""
+
+    object_store.refuse = refuse
+    paused = words.run("submit", "m.yaml", env={"BATCHQ_LEASE_TTL_S": "2"})
+    object_store.refuse = lambda _: ""
+    before = calls(words)
+
+    done = words.run("resume", "words_module_4")
+
+    assert paused.returncode == 5, paused.stderr
+    assert "these keys may not do that" in paused.stdout
+    assert done.returncode == 0, done.stderr
+    assert {"w3", "w4", "w5"} <= set(before)  # their answers had no place to go to
+    assert sorted(before + calls(words)) == [f"w{n}" for n in range(8)]
+    assert len(read("v0/collated/02_double.json")) == 8
+
+
 PLACES = {
     "NoSuchBucket": ("s3://no-such-bucket/x", {}, "make the bucket, or mend `output_dir`"),
     "NoCredentials": (
