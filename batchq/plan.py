@@ -156,6 +156,7 @@ class InputSpec:
     sample_method: Literal["random", "first"] = "random"
     sample_seed: int = 0
     whole: bool = False
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,6 @@ class OutputSpec:
     """How a step's outcomes become its collated file.
 
     `collate` is `module:function`, called with the list of outputs and returning the file's
-    written: str = ""
     content; empty for an array in input order.
     """
 

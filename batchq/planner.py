@@ -135,6 +135,7 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     if source.source:
         count, sample = _count(planning, step, source, spec)
         _check_prompts(step, spec, sample)
+        _warn_of_conditions(planning, spec, sample)
     else:
         count, sample = _guess_count(planning.done[needs[-1]], source), []
         _warn_of_names(planning, spec, planning.done[needs[-1]], source)
@@ -142,7 +143,6 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     estimate = estimate_step(spec, sample, count, pacing, planning.slots.get(queue, 1))
     return StepPlan(
         spec=spec,
-        _warn_of_conditions(planning, spec, sample)
         input=source,
         output=_output(step, source),
         pacing=pacing,
@@ -195,6 +195,7 @@ def _input(planning: Planning, step: Step, needs: tuple[str, ...]) -> InputSpec:
         sample_method=sample.method if sample else "random",
         sample_seed=sample.seed if sample else 0,
         whole=step.once or not step.batch_mode,
+        written=planning.manifest.origin.pinned.get(step.name, ""),
     )
 
 
@@ -202,7 +203,6 @@ def _kept_id(before: StepPlan) -> str:
     """The field that carries an item's id into the next step, so that it keeps its name."""
     if before.input.whole or before.output.collate:
         return ""
-        written=planning.manifest.origin.pinned.get(step.name, ""),
     schema = before.spec.stages[-1].output_schema or {}
     is_mapping = len(before.spec.stages) > 1 or schema.get("type") == "object"
     if before.output.source_id_field and is_mapping:
@@ -288,13 +288,6 @@ def _check_prompts(step: Step, spec: StepSpec, sample: list[Item]) -> None:
             raise PlanError(f"step {step.name}: {where}: item {item.id}: {error}") from error
 
 
-def _warn_of_names(planning: Planning, spec: StepSpec, before: StepPlan, source: InputSpec) -> None:
-    """Compares a prompt's fields with the schema of the answers that it will read."""
-    stage, schema = spec.stages[0], before.spec.stages[-1].output_schema
-    fields = (schema or {}).get("properties")
-    is_plain = len(before.spec.stages) == 1 and not before.output.collate and not source.whole
-    if stage.kind != "prompt" or not isinstance(fields, Mapping) or not is_plain:
-        return
 def _warn_of_conditions(planning: Planning, spec: StepSpec, sample: list[Item]) -> None:
     """Says which names of `when:` no item has: each is null there, which may be a slip."""
     known = {name for item in sample for name in flatten(item.data)}
@@ -313,6 +306,13 @@ def _warn_of_conditions(planning: Planning, spec: StepSpec, sample: list[Item]) 
         known |= {stage.name, *fields}
 
 
+def _warn_of_names(planning: Planning, spec: StepSpec, before: StepPlan, source: InputSpec) -> None:
+    """Compares a prompt's fields with the schema of the answers that it will read."""
+    stage, schema = spec.stages[0], before.spec.stages[-1].output_schema
+    fields = (schema or {}).get("properties")
+    is_plain = len(before.spec.stages) == 1 and not before.output.collate and not source.whole
+    if stage.kind != "prompt" or not isinstance(fields, Mapping) or not is_plain:
+        return
     given = {*fields, "item", before.output.id_field, f"source_{before.output.source_id_field}"}
     for name in names(stage.prompt, is_jinja=stage.prompt_is_jinja):
         if name.partition("__")[0] not in given and name not in given:

@@ -101,12 +101,12 @@ def load_request(
     """Loads a manifest with what the command line sets over it, and pins its inputs."""
     from batchq.labels import check_label
     from batchq.loader import Overrides, load_manifest  # pydantic and YAML: not for --help
+    from batchq.pins import pin_inputs
 
     if status is not None:
         check_label(status)
     overrides = Overrides(
         status=status,
-    from batchq.pins import pin_inputs
         note=note,
         only=only,
         skip=skip or (),
