@@ -110,10 +110,11 @@ def _on_broker(name: str, services: Services) -> str | None:
 
 
 def _summary(folder: RunFolder, record: RunRecord, step: StepSpec, told: Metadata) -> Summary:
-    """How a step of a run stands: by its metadata once it is complete, else by every outcome."""
+    """How a step of a run stands: by its metadata if it ended with them, else by every outcome."""
     from batchq.store.metadata import summary_in
 
-    if record.state is RunState.COMPLETED and step.name in told.stats:
+    is_told = record.state.is_over and told.status == record.state.value
+    if is_told and step.name in told.stats:
         return summary_in(told.stats[step.name])
     return folder.summary(step.number)
 
