@@ -39,6 +39,7 @@ def run_on_stack(
             view=view,
             interrupts=wishes.interrupts,
             pauses=True,
+            brings_workers=stack.is_private,
             check=stack.check,
             timeout_s=wishes.timeout_s,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from batchq.errors import QueueError
 from batchq.exits import EXIT_INTERRUPTED, EXIT_TIMED_OUT, INTERRUPTED, exit_code
@@ -35,7 +35,8 @@ class Follower:
     """One look after another at a run.
 
     With `pauses`, a Ctrl-C or the end of `timeout_s` pauses the run, which nobody else works on;
-    else they only end the looking. `check` raises if the run cannot go on.
+    else they only end the looking. `check` raises if the run cannot go on. `brings_workers` tells
+    that this command has started workers: where it has not, somebody else must have.
     """
 
     run: str
@@ -43,11 +44,14 @@ class Follower:
     view: View
     interrupts: Interrupts
     pauses: bool
+    brings_workers: bool = False
     check: Callable[[], None] = lambda: None
     timeout_s: float | None = None
     _code: int | None = None
     _quiet_since: float | None = None
     _said_nobody: bool = False
+    _done: int = 0
+    _done_at: float = field(default_factory=time.monotonic)
 
     def follow(self) -> Ended:
         """Returns when the run is over, or the looking is."""
@@ -65,7 +69,7 @@ class Follower:
                     return Ended(seen, wanted, is_over=False)
                 self._code = wanted
                 self._pause(seen)
-            self._warn_if_nobody_works(seen, waited)
+            self._warn_if_nobody_works(seen)
             time.sleep(POLL_S)
 
     def _look(self) -> Progress:
@@ -107,11 +111,19 @@ class Follower:
         self._quiet_since = self._quiet_since or now
         return is_done or now - self._quiet_since > QUIET_S
 
-    def _warn_if_nobody_works(self, seen: Progress, waited: float) -> None:
-        if self.pauses or self._said_nobody or waited < NOBODY_WORKS_S or seen.summary.total:
+    def _warn_if_nobody_works(self, seen: Progress) -> None:
+        """Says once what is missing when nothing was done for a while, and again after the next."""
+        if seen.summary.total != self._done:
+            self._done, self._done_at, self._said_nobody = (
+                seen.summary.total,
+                time.monotonic(),
+                False,
+            )
+        is_quiet = time.monotonic() - self._done_at > NOBODY_WORKS_S
+        if self.brings_workers or self._said_nobody or not is_quiet:
             return
-        self._said_nobody = True
         roles = {about.get("role") for about in self.services.ledger.alive().values()}
         for role in ("coordinator", "worker"):
             if role not in roles:
+                self._said_nobody = True
                 self.view.note(f"No {role} is alive on this broker: start one with `batchq up`.")

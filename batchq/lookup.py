@@ -138,7 +138,16 @@ def progress_of_record(record: RunRecord) -> Progress:
         is_begun = bool(collated)
         state = "done" if number in done else "running" if is_begun else "waiting"
         steps.append(
-            StepProgress(number, step.spec.name, state, total, step.batches, collated, summary)  # type: ignore[arg-type]  # a literal
+            StepProgress(
+                number,
+                step.spec.name,
+                state,  # type: ignore[arg-type]  # a literal
+                total,
+                step.batches,
+                collated,
+                summary,
+                window=step.pacing.concurrent_batches,
+            )
         )
     started = info.created_at
     reason = next(iter(told.logs), "")

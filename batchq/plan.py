@@ -178,11 +178,21 @@ class OutputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How a step's items are cut into batches, and how fast these go out."""
+    """How a step's items are cut into batches, and how fast these go out.
+
+    `is_chosen` tells that the manifest says how many batches are in flight: so many items are
+    then wanted at once, where nothing else says how many.
+    """
 
     batch_size: int = 50
     concurrent_batches: int = 4
     batch_delay_s: float = 0.0
+    is_chosen: bool = False
+
+    @property
+    def items_at_once(self) -> int:
+        """The most items that are in flight."""
+        return self.batch_size * self.concurrent_batches
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,8 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     spec = build_spec(planning, step, number)
     needs = _needs(planning, step)
     source = _input(planning, step, needs)
-    pacing = Pacing(step.batch_size, step.concurrent_batches, step.batch_delay)
+    is_chosen = "concurrent_batches" in step.model_fields_set
+    pacing = Pacing(step.batch_size, step.concurrent_batches, step.batch_delay, is_chosen)
     if source.source:
         count, sample = _count(planning, step, source, spec)
         _check_prompts(step, spec, sample)

@@ -196,7 +196,11 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepProgress:
-    """How far one step is. `total` is 0 until its items are known."""
+    """How far one step is. `total` is 0 until its items are known.
+
+    `window` is how many batches may be in flight, `next_batch_at` when the next one is sent where
+    a delay holds it back, in seconds since the epoch.
+    """
 
     number: int
     name: str
@@ -205,6 +209,18 @@ class StepProgress:
     batches: int
     collated: int
     summary: Summary
+    window: int = 1
+    next_batch_at: float | None = None
+
+    @property
+    def groups(self) -> int:
+        """How many times the window the batches make."""
+        return -(-self.batches // self.window)
+
+    @property
+    def group(self) -> int:
+        """The group that is worked at, from 1."""
+        return min(self.groups, self.collated // self.window + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,12 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
         summary = summary_of(counters)
         is_done = bool(counters) and collated >= batches and summary.total >= total
         state = "waiting" if not counters else "done" if is_done else "running"
-        steps.append(StepProgress(number, name, state, total, batches, collated, summary))  # type: ignore[arg-type]  # a literal
+        window, delay_s = counters.get("window", 1), counters.get("delay_ms", 0) / 1000
+        waits = delay_s > 0 and counters.get("next", 0) < batches
+        next_at = counters.get("sent_at_ms", 0) / 1000 + delay_s if waits else None
+        steps.append(
+            StepProgress(number, name, state, total, batches, collated, summary, window, next_at)  # type: ignore[arg-type]  # a literal
+        )
     is_over = RunState(about["state"]).is_over
     return Progress(
         run=run,

@@ -15,6 +15,7 @@ from batchq.ports import Progress, StepProgress
 _log = logging.getLogger("batchq.run")
 
 LINE_EVERY_S = 5.0
+IDLE_LINE_EVERY_S = 60.0
 PACE_WINDOW_S = 20.0
 
 
@@ -95,12 +96,15 @@ class LoggedView(QuietView):
 
 
 class PlainView(QuietView):
-    """A line every few seconds, and at once when a step or the state changes."""
+    """A line every few seconds, and at once when a step, its group or the state changes.
+
+    While a run does nothing but wait for its next batch, a line a minute is enough.
+    """
 
     def __init__(self) -> None:
         self._paces: dict[int, Pace] = {}
         self._said_at = 0.0
-        self._said: tuple[str, ...] = ()
+        self._said: tuple[object, ...] = ()
 
     def show(self, progress: Progress) -> None:
         """Says a line if it is time for one."""
@@ -108,32 +112,58 @@ class PlainView(QuietView):
             self._paces.setdefault(step.number, Pace()).note(
                 progress.updated_at, step.summary.total
             )
-        change = (progress.state.value, *(step.state for step in progress.steps))
-        if change == self._said and progress.updated_at < self._said_at + LINE_EVERY_S:
+        is_idle = is_between_batches(progress)
+        change = (progress.state, is_idle, *((one.state, one.group) for one in progress.steps))
+        every_s = IDLE_LINE_EVERY_S if is_idle else LINE_EVERY_S
+        if change == self._said and progress.updated_at < self._said_at + every_s:
             return
         self._said, self._said_at = change, progress.updated_at
         clock = time.strftime("%H:%M:%S", time.localtime(progress.updated_at))
         _say(f"{clock} {progress.pipeline}@{progress.version} {self._line(progress)}")
 
     def _line(self, progress: Progress) -> str:
-        words = [progress.state.value]
-        step = current_step(progress)
-        if step is not None:
-            words.append(f"{step.name} {step.summary.total:,}/{step.total:,}")
-            words.append(pace_text(step, self._paces[step.number]))
+        steps = [self._step(step, progress) for step in current_steps(progress)]
         summary = progress.summary
-        words.append(f"{summary.ok:,} ok")
-        words += [f"{summary.failed:,} failed"] if summary.failed else []
-        words += [f"{summary.retries:,} retried"] if summary.retries else []
+        words = [f"{summary.retries:,} retried"] if summary.retries else []
         words += [f"{summary.cached:,} from cache"] if summary.cached else []
         words += [cost_text(progress)] if summary.usage.calls else []
+        return "; ".join([progress.state.value, *steps, *filter(None, [", ".join(words)])])
+
+    def _step(self, step: StepProgress, progress: Progress) -> str:
+        """A step by its own items: those of the others are not added to them."""
+        place = f"[{step.number}/{len(progress.steps)}] " if len(progress.steps) > 1 else ""
+        words = [f"{place}{step.name} {step.summary.total:,}/{step.total:,}"]
+        words += [f"{step.summary.failed:,} failed"] if step.summary.failed else []
+        words.append(group_text(step, progress.updated_at))
+        words.append(pace_text(step, self._paces[step.number]))
         return ", ".join(filter(None, words))
 
 
-def current_step(progress: Progress) -> StepProgress | None:
-    """The step that is running, else the last one that has begun."""
+def current_steps(progress: Progress) -> list[StepProgress]:
+    """The steps that are running, else the last one that has begun."""
     begun = [step for step in progress.steps if step.state != "waiting"]
-    return next((step for step in begun if step.state == "running"), begun[-1] if begun else None)
+    return [step for step in begun if step.state == "running"] or begun[-1:]
+
+
+def is_between_batches(progress: Progress) -> bool:
+    """Whether nothing is in flight because the next batch is not due for some time."""
+    steps = [step for step in progress.steps if step.state == "running"]
+    soon = progress.updated_at + LINE_EVERY_S
+    is_waiting = all((step.next_batch_at or 0.0) > soon for step in steps)
+    return bool(steps) and is_waiting and not progress.in_flight
+
+
+def group_text(step: StepProgress, now: float) -> str:
+    """Which group of concurrent batches a step is at, or when its next batch is due.
+
+    Empty if there is one group only, or the step is done.
+    """
+    if step.state != "running":
+        return ""
+    left_s = (step.next_batch_at or now) - now
+    if left_s > 1:
+        return f"{step.collated:,}/{step.batches:,} batches, next in {duration(left_s)}"
+    return f"Group {step.group:,}/{step.groups:,}" if step.groups > 1 else ""
 
 
 def pace_text(step: StepProgress, pace: Pace) -> str:

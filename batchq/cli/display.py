@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from batchq.amounts import duration
 from batchq.ports import Progress
-from batchq.views import Pace, PlainView, QuietView, View, cost_text, pace_text
+from batchq.views import Pace, PlainView, QuietView, View, cost_text, group_text, pace_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,6 +69,7 @@ class LiveView:
                 f"{done:,}/{step.total:,}" if step.total else "waits",
                 f"{summary.ok:,} ok",
                 Text(*failed),
+                group_text(step, progress.updated_at),
                 pace_text(step, self._paces[step.number]) if step.state == "running" else "",
             )
         lines: list[RenderableType] = [head, grid, Text(self._counts(progress), style="dim")]

@@ -61,6 +61,13 @@ params_option = click.option(
     multiple=True,
     help="Set a param of the manifest. May be given many times.",
 )
+concurrency_option = click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    envvar="CONCURRENCY",
+    show_envvar=True,
+    help="Calls in flight at a time, at most.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _CHOICES = (
@@ -72,9 +79,7 @@ _CHOICES = (
     click.option("--limit", type=click.IntRange(min=1), help="Run the first N items only."),
     click.option("--steps", metavar="A..B", help="Run these steps only, by name or number."),
     click.option("--no-cache", is_flag=True, help="Ask anew for every answer, and keep the new."),
-    click.option(
-        "--concurrency", type=click.IntRange(min=1), help="Items in flight at a time, at most."
-    ),
+    concurrency_option,
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchq.cli.output import count, put, put_json, say
-from batchq.cli.request import params_option
+from batchq.cli.request import concurrency_option, params_option
 from batchq.cli.submit import Following, following_options, run_task, start_run
 from batchq.errors import UsageError
 from batchq.wishes import Task
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="Run by this manifest, such as one with a changed prompt.",
 )
 @params_option
-@click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
+@concurrency_option
 @click.option("--dry-run", is_flag=True, help="Say what would be redone and do nothing.")
 @following_options
 def rerun_command(

@@ -15,7 +15,7 @@ from batchq.lookup import find
 from batchq.ports import Progress, RunRecord, RunState
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import load_settings
-from batchq.views import cost_text, current_step
+from batchq.views import cost_text, current_steps
 
 SHOWN_BY_DEFAULT = ("beta", "rc", "final")
 RULE = "=" * 70
@@ -50,8 +50,8 @@ def status_command(run: str | None, as_json: bool) -> None:  # noqa: FBT001 (cli
 
 
 def _status_row(seen: Progress) -> tuple[str, ...]:
-    step = current_step(seen)
-    where = f"{step.name} {step.summary.total:,}/{step.total:,}" if step else "not begun"
+    steps = [f"{one.name} {one.summary.total:,}/{one.total:,}" for one in current_steps(seen)]
+    where = ", ".join(steps) or "not begun"
     failed = f"{seen.summary.failed:,} failed" if seen.summary.failed else ""
     return f"{seen.pipeline}@{seen.version}", seen.state.value, where, failed, seen.reason
 

@@ -66,8 +66,16 @@ def coordinator_command() -> None:
 
 
 @click.command("up")
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=DEFAULT_CONCURRENCY,
-              show_default=True, help="Calls at a time.")  # fmt: skip
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    envvar="CONCURRENCY",
+    show_envvar=True,
+    default=DEFAULT_CONCURRENCY,
+    show_default=True,
+    help="Calls at a time.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core.")
 def up_command(concurrency: int, workers: int | None) -> int:
     """Runs a coordinator and workers for the broker until Ctrl-C; those that die come back."""

@@ -15,7 +15,13 @@ from batchq import launch
 from batchq.cli.manifests import show_plan, slots_of
 from batchq.cli.output import say
 from batchq.cli.report import put_queued, wishes_of
-from batchq.cli.request import choice_options, json_option, load_request, manifest_argument
+from batchq.cli.request import (
+    choice_options,
+    concurrency_option,
+    json_option,
+    load_request,
+    manifest_argument,
+)
 from batchq.errors import UsageError
 from batchq.launch import settings_for
 from batchq.preflight import require_keys
@@ -116,7 +122,7 @@ def submit_command(
 
 @click.command("resume")
 @click.argument("run")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
+@concurrency_option
 @click.option(
     "--accept-drift", is_flag=True, help="Go on though files changed; the frozen ones are used."
 )
@@ -146,7 +152,7 @@ def resume_command(
 @click.argument("run")
 @click.option("--kind", metavar="KIND", help="Only those that failed so: rate_limit, timeout, ...")
 @click.option("--dry-run", is_flag=True, help="Say what would be retried and do nothing.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Calls at a time.")
+@concurrency_option
 @following_options
 def retry_command(
     run: str,

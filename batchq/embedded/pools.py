@@ -14,6 +14,8 @@ from batchq.plan import Plan, ProviderSpec, StageSpec, StepPlan
 from batchq.queue.names import CONTROL_QUEUE
 
 DEFAULT_CONCURRENCY = 25
+MOST_CONCURRENCY = 200
+"""The most threads that a window of batches asks for: beyond, more of them gain nothing here."""
 SIMULATOR_KIND = "simulator"
 
 
@@ -32,7 +34,8 @@ def pools_of(
     """The pools for the queues of a plan.
 
     `concurrency` is the number of calls at a time, `workers` that of processes; without them the
-    providers' own limits and the cores of this machine decide.
+    providers' own limits, else the batches in flight that the manifest wants, and the cores of
+    this machine decide.
     """
     pools: dict[str, Pool] = {}
     for step in plan.steps:
@@ -52,6 +55,8 @@ def _allowed_calls(step: StepPlan) -> int:
         for stage in step.spec.stages
         if stage.provider is not None and stage.provider.limits.concurrency
     ]
+    if not caps and step.pacing.is_chosen:
+        return min(step.pacing.items_at_once, MOST_CONCURRENCY)
     return max(caps, default=DEFAULT_CONCURRENCY)
 
 

@@ -84,6 +84,11 @@ class Stack:
         self.launch(Part("redis", redis.argv, str(redis.log), Rank.BROKER))
 
     @property
+    def is_private(self) -> bool:
+        """Whether its Redis is its own, so that nobody else can work on it."""
+        return self._redis is not None
+
+    @property
     def broker_url(self) -> str:
         """The Redis that all parts use, as Celery reads it."""
         return self.settings.broker_url

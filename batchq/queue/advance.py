@@ -139,6 +139,7 @@ class _Mover:
             if not room.batches:
                 return False
             if position not in opened and not self.folder.has_batch(number, position):
+                self._log_pace(step, position, batches)
                 self._send(step, position)
                 opened[position] = OpenBatch(time.time(), 1)
                 counters["sent_at_ms"] = round(time.time() * 1000)
@@ -168,6 +169,12 @@ class _Mover:
             max_failures=allowed_failures(step.tolerance, total),
             done=self.folder.summary(number),
         )
+        pacing = step.pacing  # for whoever watches: they know the ledger only
+        shown = {
+            "window": pacing.concurrent_batches,
+            "delay_ms": round(pacing.batch_delay_s * 1000),
+        }
+        self.ledger.set_counters(self.run, number, shown)
         return self.ledger.counters(self.run, number)
 
     def _chained_items(self, step: StepPlan) -> Iterator[Item]:
@@ -234,6 +241,18 @@ class _Mover:
         if found and is_running:
             self.ledger.open_batch(self.run, number, batch, dispatches=opened.dispatches)
             self._send_again(step, batch, found)
+
+    def _log_pace(self, step: StepPlan, batch: int, batches: int) -> None:
+        """Notes when a batch goes out, where the manifest says how fast they are to go."""
+        pacing = step.pacing
+        if pacing.is_chosen or pacing.batch_delay_s:
+            self.folder.append_log(
+                "batch sent",
+                at=time.time(),
+                step=step.spec.name,
+                batch=batch + 1,
+                batches=batches,
+            )
 
     def _send_again(self, step: StepPlan, batch: int, items: tuple[Item, ...]) -> None:
         self.folder.append_log(

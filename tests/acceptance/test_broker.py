@@ -207,3 +207,24 @@ def test_the_simulator_says_when_its_port_is_taken(project: Any) -> None:
 
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+def test_a_broker_without_workers_is_told_and_the_run_can_still_be_worked_on(
+    project: Any, simulator: Any, broker: dict[str, str], wait_for: WaitFor
+) -> None:
+    with_manifest(project, simulator().url)
+    process = project.start("submit", "m.yaml", env=broker)
+    said: list[str] = []
+
+    def is_told() -> bool:
+        said.append(process.stderr.readline())
+        return "No worker is alive on this broker" in said[-1]
+
+    wait_for(is_told, "the command says that no worker is alive", 60)
+    worker = project.start("worker", "--queues", "llm", env=broker)
+    out, err = process.communicate(timeout=60)
+    stop(worker)
+
+    assert "no coordinator is alive on this broker: this process has one" in "".join(said)
+    assert process.returncode == 0, err
+    assert "6 ok, 0 failed" in out

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -121,3 +122,58 @@ def test_off_a_terminal_a_line_comes_now_and_then_and_at_each_change(
     view.show(replace(a_run(), updated_at=105.2))
 
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def in_steps(*steps: StepProgress, in_flight: int = 1, now: float = 118.0) -> Progress:
+    return Progress("r1", "studio", "v3", RunState.RUNNING, "", "", steps, in_flight, 100.0, now)
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], *seen: Progress) -> list[str]:
+    view = PlainView()
+    for progress in seen:
+        view.show(progress)
+    return [line.partition("@v3 ")[2] for line in capsys.readouterr().err.splitlines()]
+
+
+def test_each_running_step_tells_of_its_own_items(capsys: pytest.CaptureFixture[str]) -> None:
+    done = StepProgress(1, "write", "done", 12, 1, 1, Summary(ok=12))
+    review = StepProgress(2, "review", "running", 12, 1, 0, Summary(ok=4, failed=1))
+    grade = StepProgress(3, "grade", "running", 12, 1, 0, Summary(ok=2, retries=2))
+    waits = StepProgress(4, "report", "waiting", 0, 0, 0, Summary())
+
+    (line,) = lines_of(capsys, in_steps(done, review, grade, waits))
+
+    assert line == "running; [2/4] review 5/12, 1 failed; [3/4] grade 2/12; 2 retried"
+
+
+def test_groups_of_concurrent_batches_are_counted_as_they_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def at(collated: int, state: Literal["running", "done"] = "running") -> Progress:
+        return in_steps(
+            StepProgress(1, "a", state, 90, 18, collated, Summary(ok=5 * collated), window=4)
+        )
+
+    lines = lines_of(capsys, at(0), at(3), at(4), at(17), at(18, "done"))
+
+    assert [line.partition("; ")[2] for line in lines] == [
+        "a 0/90, Group 1/5",
+        "a 20/90, Group 2/5",
+        "a 85/90, Group 5/5",
+        "a 90/90",
+    ]
+
+
+def test_a_run_that_waits_for_its_next_batch_says_so_once_a_minute(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step = StepProgress(1, "a", "running", 30, 3, 1, Summary(ok=10), next_batch_at=400.0)
+
+    lines = lines_of(
+        capsys, *[in_steps(step, in_flight=0, now=110.0 + second) for second in range(0, 120, 5)]
+    )
+
+    assert [line.partition("; ")[2] for line in lines] == [
+        "a 10/30, 1/3 batches, next in 4m 50s",
+        "a 10/30, 1/3 batches, next in 3m 50s",
+    ]

@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from batchq.embedded.pools import Pool, pools_of, simulators_of, task_modules, with_base_urls
 from batchq.loader import load_manifest
 from batchq.plan import Limits, Plan
@@ -41,6 +43,26 @@ def test_the_limit_of_the_providers_decides_how_many_threads(tmp_path: Path) -> 
     assert first.spec.stages[0].provider
     assert first.spec.stages[0].provider.limits == Limits(concurrency=7)
     assert pools == (Pool("llm", "threads", 7),)
+
+
+@pytest.mark.parametrize(
+    ("window", "threads"),
+    [("concurrent_batches: 8, batch_size: 5", 40), ("batch_size: 5", 25),
+     ("concurrent_batches: 8, batch_size: 500", 200)],
+    ids=["eight batches of five", "nothing said of batches at once", "too many to gain by"],
+)  # fmt: skip
+def test_batches_in_flight_decide_where_no_limit_does(
+    tmp_path: Path, window: str, threads: int
+) -> None:
+    (tmp_path / "m.yaml").write_text(
+        MANIFEST.replace("{name: check,", f"{{name: check, {window}, input: items.json,")
+    )
+    (tmp_path / "items.json").write_text('[{"a": 1}]')
+    plan = make_plan(load_manifest(tmp_path / "m.yaml"))
+
+    pools = pools_of(replace(plan, steps=plan.steps[1:2]))
+
+    assert pools == (Pool("llm", "threads", threads),)
 
 
 def test_the_command_line_decides_before_the_limits(tmp_path: Path) -> None:
