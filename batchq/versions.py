@@ -9,6 +9,7 @@ from batchq.errors import RunNotFound, StoreError
 from batchq.lineage import redo_steps
 from batchq.plan import Plan
 from batchq.store import RunFolder
+from batchq.store.presence import open_whole
 from batchq.store.search import Place, find_id, find_index, read_names
 
 _SHOWN_IDS = 5
@@ -51,19 +52,7 @@ def open_version(pipeline: str, version: str, url: str) -> Version:
 
     Raises RunNotFound if it is gone, StoreError if only a part of it is left.
     """
-    folder = RunFolder.open(url)
-    if not folder.files.exists(""):
-        raise RunNotFound(
-            f"{pipeline}@{version} was in {url}, which is gone: restore it, or choose another "
-            "version"
-        )
-    for name in ("plan.json", "metadata.json"):
-        if not folder.files.exists(name):
-            raise StoreError(
-                f"{pipeline}@{version}: {url} has no {name}: a part of the version was deleted; "
-                "restore it, or choose another version"
-            )
-    return Version(pipeline, version, folder)
+    return Version(pipeline, version, open_whole(f"{pipeline}@{version}", url))
 
 
 def require_item(version: Version, item_id: str) -> str:

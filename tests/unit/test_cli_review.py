@@ -459,3 +459,50 @@ def test_explain_says_where_an_item_did_not_come_and_what_was_edited(studio: Stu
     assert "error    schema: $.workspace: '4007' is no line" in failed
     assert "2 step2: did not come here" in failed
     assert "edited by hand" in edited
+
+
+LOOKS = [
+    ("rerun", NAME, "4002", "--from", "v0", "--dry-run"),
+    ("rerun", NAME, "--failed", "--from", "v0", "--dry-run"),
+    ("show", NAME, "v0"),
+    ("status", f"{NAME}@v0"),
+    ("failures", f"{NAME}@v0"),
+    ("label", NAME, "v0", "rc"),
+    ("retry", f"{NAME}@v0", "--dry-run"),
+]
+
+
+@pytest.mark.parametrize("command", LOOKS, ids=lambda one: f"{one[0]} {one[-2]}")
+def test_every_command_says_that_a_version_is_half_deleted_or_gone(
+    studio: Studio, command: tuple[str, ...]
+) -> None:
+    home = studio.folder / HOME
+
+    (home / "v0/plan.json").unlink()
+    half = refused(studio.run(*command), 6)
+    (home / "v0").rename(home / "gone")
+    gone = refused(studio.run(*command), 7)
+
+    assert "plan.json" in half
+    assert "restore it" in half
+    assert "which is gone" in gone
+    assert ok(studio.run("list", NAME, "--all")).count("\nv") == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("show", NAME, "v0"), ("status", f"{NAME}@v0"), ("label", NAME, "v0", "rc")],
+    ids=lambda one: one[0],
+)
+def test_every_command_names_metadata_that_was_broken_by_hand(
+    studio: Studio, command: tuple[str, ...]
+) -> None:
+    path = studio.folder / HOME / "v0/metadata.json"
+    path.write_text('{"version": "v0", ')
+
+    told = refused(studio.run(*command), 6)
+
+    assert "v0/metadata.json: broken" in told
+    assert "mend the JSON, or restore the file" in told
+    assert path.read_text() == '{"version": "v0", '
+    assert ok(studio.run("rerun", NAME, "4002", "--from", "v0", "--dry-run"))  # needs none of it
