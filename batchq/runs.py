@@ -265,8 +265,13 @@ def find_run(name: str, services: Services) -> RunRecord:
 
 
 def load_run(record: RunRecord) -> RunInfo:
-    """Reads what a coordinator needs of a run from its folder; for a resume."""
-    folder = open_folder(record.folder)
+    """Reads what a coordinator needs of a run from its folder; for a resume.
+
+    Raises RunNotFound if the folder is gone, StoreError if only a part of it is left.
+    """
+    from batchq.store.presence import PLAN, open_whole
+
+    folder = open_whole(f"{record.pipeline}@{record.version}", record.folder, [PLAN])
     return RunInfo(
         run=record.run,
         pipeline=record.pipeline,
