@@ -1,5 +1,5 @@
 # The only commands a user or a developer needs. Everything they use is installed into .venv.
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-setup clean
 
 demo: ## the main job on real input, with nothing but Python, git and make
 	@scripts/demo
@@ -13,6 +13,9 @@ check: ## lint, types, layers
 
 bench: ## measure against peers and print what stands in docs/benchmarks.md
 	@scripts/bench
+
+bench-setup: ## the other clients that benchmarks/limits.py compares with, each in a place of its own
+	@scripts/bench-setup
 
 clean:
 	rm -rf .venv .batchq outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis
