@@ -11,15 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchq.drift import find_drift
 from batchq.errors import UsageError
 from batchq.exits import INTERRUPTED, exit_code
 from batchq.interrupts import Interrupts
-from batchq.labels import require_changeable
 from batchq.launch import run_task, settings_for
 from batchq.loader import load_manifest
 from batchq.lock import manifest_lock
@@ -27,16 +24,17 @@ from batchq.lookup import find
 from batchq.manifest import Manifest
 from batchq.outcome import Json, Summary
 from batchq.pins import pin_inputs
-from batchq.plan import Plan, encode
+from batchq.plan import Plan
 from batchq.planner import make_plan
 from batchq.ports import Progress, RunInfo, RunState
 from batchq.preflight import require_keys, require_sound_simulators
-from batchq.queue.control import resume, start
+from batchq.queue.control import start
 from batchq.rerun import choose_ids, create_rerun
-from batchq.runs import create_run, find_run, load_run, open_folder, reopen_run
+from batchq.runs import find_run, load_run, open_folder
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
 from batchq.step import Name, Step, build_manifest
+from batchq.submission import prepare
 from batchq.views import LoggedView, PlainView
 from batchq.wishes import Task, Wishes
 
@@ -172,7 +170,8 @@ def run_pipeline(
     """Runs steps as a new version of a pipeline, waits for the end and returns the run.
 
     A step without an input reads the output of the one before it. With `skip_existing` in a step,
-    the newest version is gone on with instead, if items of it have no output yet. Without a broker
+    a version that stopped is gone on with instead, and a new one takes over what has an output in
+    the newest; if that is all of it, the newest is returned and nothing is run. Without a broker
     (`BATCHQ_BROKER_URL`) a private Redis and workers are started for it and stopped afterwards.
     Items that fail, and a run that fails by that, raise nothing: they are in what is returned.
     Ctrl-C pauses the run, and raises KeyboardInterrupt when all that was in flight is kept.
@@ -200,7 +199,8 @@ def run_pipeline(
         ManifestError: with everything that is wrong in the parameters, each named.
         PlanError: an input is missing, broken or empty, or a prompt asks for a missing field.
         RunNotFound: there is no version to build on, or an id of `rerun_items` is not in it.
-        UsageError: a setting, or a combination of parameters, makes no sense.
+        UsageError: a setting, or a combination of parameters, makes no sense; with
+            `skip_existing`, the newest version is under way.
         StoreError: the output folder or the catalog cannot be written.
         QueueError: the broker or its workers are out of reach.
     """
@@ -221,12 +221,10 @@ def run_pipeline(
     manifest = pin_inputs(manifest)
     settings = settings_for(local=local)
     plan = _planned(manifest, settings, verbose=verbose)
-    task: Task | None = None
     if rerun_items is not None:
         task = _rerun(plan, manifest_lock(manifest, plan), rerun_items, settings)
-    elif any(step.skips_existing for step in steps):
-        task = _resumed(plan, settings)
-    return _driven(task or _begun(manifest, plan), settings, verbose=verbose)
+        return _driven(task, settings, verbose=verbose)
+    return _submitted(manifest, plan, settings, verbose=verbose)
 
 
 def submit(
@@ -252,7 +250,7 @@ def submit(
     loaded = pin_inputs(load_manifest(os.fspath(manifest), given))
     settings = settings_for(local=local)
     plan = _planned(loaded, settings, verbose=verbose)
-    return _driven(_begun(loaded, plan), settings, verbose=verbose, wait=wait)
+    return _submitted(loaded, plan, settings, verbose=verbose, wait=wait)
 
 
 def _check_steps(steps: Sequence[Step]) -> None:
@@ -286,13 +284,6 @@ def _planned(manifest: Manifest, settings: Settings, *, verbose: bool) -> Plan:
     return plan
 
 
-def _begun(manifest: Manifest, plan: Plan) -> Task:
-    def begin(services: Services) -> RunInfo:
-        return create_run(plan, manifest_lock(manifest, plan), services, now=time.time())
-
-    return Task(plan, begin, start)
-
-
 def _rerun(plan: Plan, lock: str, ids: Sequence[str | int], settings: Settings) -> Task:
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
     base = load_run(find_run(f"{plan.pipeline}@latest", services))
@@ -307,36 +298,16 @@ def _rerun(plan: Plan, lock: str, ids: Sequence[str | int], settings: Settings) 
     return Task(plan, begin, start)
 
 
-def _resumed(plan: Plan, settings: Settings) -> Task | None:
-    """Takes up the newest version if items of it have no output; it must be of the same steps."""
-    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
-    records = services.catalog.runs(plan.pipeline)
-    if not records:
-        return None
-    record = max(records, key=lambda one: int(one.version[1:]))
-    if record.state is RunState.COMPLETED and not record.summary.failed:
-        return None
-    require_changeable(record)
-    _require_same(load_run(record), plan)
-
-    def begin(services: Services) -> RunInfo:
-        return reopen_run(record, lambda outcome: not outcome.is_ok, services)
-
-    go = partial(resume, is_private=not settings.broker_url)
-    return Task(load_run(record).plan, begin, go, before=record.run)
-
-
-def _require_same(info: RunInfo, plan: Plan) -> None:
-    """Raises UsageError if the files or the steps are not those that a version was made from."""
-    changed = [str(one) for one in find_drift(info.plan)]
-    was, now = ([encode(step.spec) for step in one.steps] for one in (info.plan, plan))
-    if was != now:
-        changed.append("the steps changed")
-    if changed:
-        raise UsageError(
-            f"skip_existing cannot go on with {info.pipeline}@{info.version}, since then "
-            f"{'; '.join(changed)}. Leave it out to begin a new version, or take that back"
-        )
+def _submitted(
+    manifest: Manifest, plan: Plan, settings: Settings, *, verbose: bool, wait: bool = True
+) -> Run:
+    found = prepare(manifest, plan, settings)
+    view = PlainView() if verbose else LoggedView()
+    for note in found.notes:
+        view.note(note)
+    if found.task is None:
+        return Run.load(found.base, local=not settings.broker_url)
+    return _driven(found.task, settings, verbose=verbose, wait=wait)
 
 
 def _driven(task: Task, settings: Settings, *, verbose: bool, wait: bool = True) -> Run:

@@ -16,6 +16,7 @@ from batchq.scalars import (
     NotYet,
     PositiveCount,
     ShareOrCount,
+    SkipExisting,
     TaskName,
     Texts,
     VariableName,
@@ -253,7 +254,9 @@ class StepDefaults(Part):
         None, pattern=r"^[A-Za-z][\w.-]*$", description="Queue; llm for prompts, else cpu."
     )
     save_prompts: bool = Field(default=True, description="Keep what was sent in the run folder.")
-    skip_existing: NotYet = None
+    skip_existing: SkipExisting = Field(
+        "", description="Take over items that have an output in the newest version, or in v2."
+    )
     metrics: NotYet = None
 
 

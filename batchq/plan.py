@@ -205,7 +205,10 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step as it will run. Estimates of a step whose input is not there yet are marked so."""
+    """One step as it will run. Estimates of a step whose input is not there yet are marked so.
+
+    `skip_existing` is `newest` or a version: items that have an output there are taken over.
+    """
 
     spec: StepSpec
     input: InputSpec
@@ -223,6 +226,7 @@ class StepPlan:
     cost_usd: float | None
     duration_s: float
     bound_by: str
+    skip_existing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

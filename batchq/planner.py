@@ -159,6 +159,7 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
         cost_usd=estimate.cost_usd,
         duration_s=estimate.duration_s,
         bound_by=estimate.bound_by,
+        skip_existing=step.skip_existing,
     )
 
 

@@ -16,6 +16,9 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1
 _TIMES = {"k": 1_000, "m": 1_000_000, None: 1}
 _TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DOLLARS = re.compile(r"\d{1,15}(?:\.\d{1,12})?")
+_VERSION = re.compile(r"v\d+")
+NEWEST = "newest"
 MAX_DURATION_S = 366 * 86400.0
 
 
@@ -120,6 +123,17 @@ def parse_ids(value: Any) -> list[str]:
     return [str(entry) for entry in value]
 
 
+def parse_skip_existing(value: Any) -> str:
+    """Reads true (the newest version), a version such as v2, or false."""
+    if value is None or value is False or value == "":
+        return ""
+    if value is True or value == NEWEST:
+        return NEWEST
+    if isinstance(value, str) and _VERSION.fullmatch(value):
+        return value
+    raise wrong(f"expected true, false or a version such as v2, found {shown(value)}")
+
+
 def parse_texts(value: Any) -> list[str]:
     """Reads one text or a list of texts."""
     values = [value] if isinstance(value, str) else value
@@ -153,6 +167,9 @@ Ids = Annotated[
     list[str],
     BeforeValidator(parse_ids),
     _schema("array", ["4001"], items={"type": ["string", "integer"]}),
+]
+SkipExisting = Annotated[
+    str, BeforeValidator(parse_skip_existing), _schema(["boolean", "string"], example=True)
 ]
 Texts = Annotated[list[str], BeforeValidator(parse_texts), _schema(["array", "string"], ["text"])]
 NotYet = Annotated[SkipJsonSchema[Any], BeforeValidator(_refuse)]

@@ -62,7 +62,7 @@ class StepKeys(TypedDict, total=False):
     skip: Sequence[str | int] | None
     limit: int | None
     sample: Mapping[str, Any]
-    skip_existing: bool
+    skip_existing: bool | str
     stop_on_error: bool
     max_failures: int | str | None
     retry: Mapping[str, Any]
@@ -81,7 +81,7 @@ class StepKeys(TypedDict, total=False):
     batch_id_start: int
     batch_only_items: Sequence[str | int] | None
     batch_skip_items: Sequence[str | int] | None
-    batch_skip_existing: bool
+    batch_skip_existing: bool | str
     batch_stop_on_error: bool
     emit_delay: Span
     wait: Span
@@ -128,17 +128,6 @@ class Step:
         values = ", ".join(f"{self.written[key]}={value!r}" for key, value in self.keys.items())
         return f"Step({values})"
 
-    @property
-    def skips_existing(self) -> bool:
-        """Whether items of the newest version that have an output are left as they are."""
-        return self.keys.get("skip_existing") is True
-
-    @property
-    def without_skip_existing(self) -> dict[str, Any]:
-        """Its keys for the manifest; where to go on is not the manifest's business."""
-        left_out = "skip_existing" if self.skips_existing else ""
-        return {key: value for key, value in self.keys.items() if key != left_out}
-
 
 def build_manifest(
     steps: Sequence[Step],
@@ -159,7 +148,7 @@ def build_manifest(
         "labels": {key: value for key, value in labels.items() if value is not None},
         "config": {"output_dir": os.fspath(output_dir)},
         "steps": [
-            {"name": name, **step.without_skip_existing}
+            {"name": name, **step.keys}
             for name, step in zip(_names(steps), steps, strict=True)
         ],
     }

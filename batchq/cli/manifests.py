@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from batchq.errors import Problem, UsageError
 from batchq.exits import EXIT_OK
 from batchq.plan import Plan, StepPlan, is_remote
 from batchq.preflight import simulator_problems
+
+if TYPE_CHECKING:
+    from batchq.reuse import Review
 
 EXIT_INVALID = 2
 EXIT_WORK_TO_DO = 10
@@ -87,6 +90,7 @@ def schema_command() -> None:
 @click.option("--workers", type=click.IntRange(min=1), help="Processes for Python steps.")
 @click.option("--item", metavar="ID", help="Show what would be sent for this item of a step.")
 @click.option("--step", "in_step", metavar="STEP", help="Step of --item; default: the first.")
+@click.option("--items", is_flag=True, help="Show each item: reused or run, and why.")
 @click.option("--explain", metavar="KEY", help="Show where the value of a key comes from.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 10 if there is work to do.")
 @json_option
@@ -95,12 +99,18 @@ def plan_command(
     workers: int | None,
     item: str | None,
     in_step: str | None,
+    items: bool,  # noqa: FBT001 (click passes by name)
     explain: str | None,
-    detailed_exitcode: bool,  # noqa: FBT001 (click passes by name)
+    detailed_exitcode: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
     **choices: Any,
 ) -> int:
-    """Shows what a submit of the manifest FILE would do. Nothing is queued."""
+    """Shows what a submit of the manifest FILE would do. Nothing is queued.
+
+    It is compared with the newest version and with the answers that the cache keeps: what is
+    reused, what is run, and why.
+    """
+    from batchq.cli.reuse import put_items
     from batchq.loader import explain as explain_key
     from batchq.planner import make_plan
 
@@ -116,8 +126,13 @@ def plan_command(
     if item is not None:
         _show_item(plan, _step_number(plan, in_step), item, as_json=as_json)
         return EXIT_OK
-    show_plan(plan, as_json=as_json)
-    return EXIT_WORK_TO_DO if detailed_exitcode and any(s.items for s in plan.steps) else EXIT_OK
+    review = _review(plan)
+    if items:
+        put_items(review, as_json=as_json)
+    else:
+        _show(review, as_json=as_json)
+    has_work = not review.is_idle and any(step.items for step in plan.steps)
+    return EXIT_WORK_TO_DO if detailed_exitcode and has_work else EXIT_OK
 
 
 def slots_of(concurrency: int | None, workers: int | None) -> dict[str, int]:
@@ -149,13 +164,31 @@ def _show_item(plan: Plan, number: int, item: str, *, as_json: bool) -> None:
         put(prompt.text)
 
 
+def _review(plan: Plan) -> Review:
+    from batchq import submission
+    from batchq.settings import load_settings
+
+    return submission.review(plan, load_settings())
+
+
 def show_plan(plan: Plan, *, as_json: bool) -> None:
-    """Prints a plan, for people or for programs."""
+    """Prints a plan and what it reuses, for people or for programs."""
+    _show(_review(plan), as_json=as_json)
+
+
+def _show(review: Review, *, as_json: bool) -> None:
+    from batchq.cli.reuse import reuse_json, reuse_lines
+    from batchq.reuse import scaled_plan
+
+    plan = scaled_plan(review)
     if as_json:
-        put_json(_plan_json(plan))
+        put_json(_plan_json(plan) | {"reuse": reuse_json(review)})
         return
-    for line in plan_lines(plan):
+    *lines, last = plan_lines(plan)
+    for line in (*lines, *reuse_lines(review), last):
         put(line)
+    if review.problem:
+        say(f"warning: no version is compared with: {review.problem}")
     for warning in plan.warnings:
         say(f"warning: {warning}")
 

@@ -73,7 +73,8 @@ def rerun_command(
     chosen = _choose(before, items, failed=failed, marked=marked, where=where)
     total = sum(map(len, chosen.values()))
     if dry_run:
-        return _preview(before, chosen, as_json=following.as_json)
+        why = _why(failed=failed, marked=marked, where=where)
+        return _preview(before, plan, chosen, why, as_json=following.as_json)
     if not total:
         put(f"{before.pipeline}@{before.version}: nothing to redo")
         return 0
@@ -138,7 +139,16 @@ def _choose(
     return choose_failed(base) if where is None else choose_where(base, where)
 
 
-def _preview(base: RunInfo, chosen: Chosen, *, as_json: bool) -> int:
+def _why(*, failed: bool, marked: str | None, where: str | None) -> str:
+    if failed:
+        return "they failed"
+    if marked is not None:
+        return f"they are marked {marked}"
+    return f"{where} holds for their output" if where is not None else "they were named"
+
+
+def _preview(base: RunInfo, plan: Plan, chosen: Chosen, why: str, *, as_json: bool) -> int:
+    from batchq.changes import work_changes
     from batchq.lineage import redo_steps
     from batchq.rerun import in_words
 
@@ -147,16 +157,22 @@ def _preview(base: RunInfo, chosen: Chosen, *, as_json: bool) -> int:
         step.spec.name: redo_steps(base.plan, indexes)[step.spec.number].kind
         for step in base.plan.steps
     }
+    changes = {
+        step.spec.name: work_changes(was, step)
+        for was, step in zip(base.plan.steps, plan.steps, strict=False)
+    }
     if as_json:
         ids = [item.id for items in chosen.values() for item in items]
-        put_json({"base": f"{base.pipeline}@{base.version}", "items": ids, "steps": steps})
+        name = f"{base.pipeline}@{base.version}"
+        put_json({"base": name, "items": ids, "why": why, "steps": steps, "changes": changes})
         return 0
     words = {
         "none": "taken over",
         "some": "these items",
         "all": "all of it, since its input changes",
     }
-    put(f"would redo {in_words(chosen) or 'nothing'} of {base.pipeline}@{base.version}")
+    because = f": {why}" if any(chosen.values()) else ""
+    put(f"would redo {in_words(chosen) or 'nothing'} of {base.pipeline}@{base.version}{because}")
     for name, kind in steps.items():
-        put(f"  {name}: {words[kind]}")
+        put("; ".join([f"  {name}: {words[kind]}", *changes.get(name, ())]))
     return 0

@@ -13,7 +13,7 @@ import click
 
 from batchq import launch
 from batchq.cli.manifests import show_plan, slots_of
-from batchq.cli.output import say
+from batchq.cli.output import put_json, say
 from batchq.cli.report import put_queued, wishes_of
 from batchq.cli.request import (
     choice_options,
@@ -117,7 +117,19 @@ def submit_command(
 
         return create_run(plan, manifest_lock(manifest, plan), services, now=time.time())
 
-    return run_task(Task(plan, begin, start_run), following, concurrency)
+    task = Task(plan, begin, start_run)
+    if any(step.skip_existing for step in plan.steps):
+        from batchq.submission import prepare  # other submits need not wait for its imports
+
+        found = prepare(manifest, plan, settings)
+        for note in found.notes:
+            say(note)
+        if found.task is None:
+            if following.as_json:
+                put_json({"version": found.base, "nothing_to_do": True})
+            return 0
+        task = found.task
+    return run_task(task, following, concurrency)
 
 
 @click.command("resume")
@@ -126,11 +138,13 @@ def submit_command(
 @click.option(
     "--accept-drift", is_flag=True, help="Go on though files changed; the frozen ones are used."
 )
+@click.option("--dry-run", is_flag=True, help="Say what would be run and do nothing.")
 @following_options
 def resume_command(
     run: str,
     concurrency: int | None,
     accept_drift: bool,  # noqa: FBT001
+    dry_run: bool,  # noqa: FBT001
     following: Following,
 ) -> int:
     """Goes on with RUN where it stopped: same version, the items that have not run."""
@@ -143,6 +157,11 @@ def resume_command(
         return 0
     if not accept_drift:
         _refuse_drift(info)
+    if dry_run:
+        from batchq.cli.reuse import put_rest
+
+        put_rest(info, as_json=following.as_json)
+        return 0
 
     task = Task(info.plan, lambda _: info, _resume_on(settings), before=info.run)
     return run_task(task, following, concurrency)

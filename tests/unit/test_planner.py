@@ -285,7 +285,8 @@ steps:
 
     warnings = plan_of("name: gen\n" + stages).warnings
 
-    assert warnings == (
+    (warning,) = warnings
+    assert warning == (
         "step staged: stage first: `when` asks for `txt`, which none of the first items has; "
-        "it is null there: did you mean `text`?",
+        "it is null there: did you mean `text`?"
     )
