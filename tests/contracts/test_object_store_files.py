@@ -150,6 +150,16 @@ def test_a_large_file_is_not_to_be_seen_until_all_its_parts_are_there(
     assert files.size("collated/01_out.json") == 105 << 20
 
 
+def test_an_empty_file_goes_in_and_comes_out(files: Files) -> None:
+    with files.writer("a", durable=True):
+        pass
+
+    with files.reader("a") as file:
+        assert file.read() == b""
+    assert [file.read() for _, file in files.readers(["a"])] == [b""]
+    assert files.size("a") == 0
+
+
 def test_a_failed_writer_sends_nothing(object_store: Any, files: Files) -> None:
     object_store.requests.clear()
 
