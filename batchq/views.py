@@ -167,10 +167,13 @@ def group_text(step: StepProgress, now: float) -> str:
 
 
 def pace_text(step: StepProgress, pace: Pace) -> str:
-    """How fast a step is, and how long the rest of it takes; empty while nothing is known."""
+    """How fast a step is, and how long the rest of it takes; empty while nothing is known.
+
+    The pace of a batch says nothing about a step whose next batch a delay holds back.
+    """
     left = step.total - step.summary.total
     left_s = pace.left_s(left)
-    if left_s is None or not left:
+    if left_s is None or not left or step.next_batch_at is not None:
         return ""
     return f"{pace.per_s:.1f}/s, about {duration(left_s)} left"
 

@@ -11,7 +11,7 @@ from batchq.cli.summary import as_json, summary_lines
 from batchq.exits import INTERRUPTED, exit_code
 from batchq.outcome import Summary, Usage
 from batchq.ports import Progress, RunState, StepProgress
-from batchq.views import Pace, PlainView
+from batchq.views import Pace, PlainView, pace_text
 
 USAGE = Usage(calls=12, input_tokens=3400, output_tokens=900, cost_nusd=20_000_000)
 
@@ -162,6 +162,16 @@ def test_groups_of_concurrent_batches_are_counted_as_they_end(
         "a 85/90, Group 5/5",
         "a 90/90",
     ]
+
+
+def test_the_pace_of_one_batch_promises_nothing_for_those_that_are_held_back() -> None:
+    pace = Pace()
+    pace.note(100.0, 0)
+    pace.note(101.0, 10)
+    free = StepProgress(1, "a", "running", 30, 3, 1, Summary(ok=10))
+
+    assert pace_text(free, pace) == "10.0/s, about 2.0s left"
+    assert pace_text(replace(free, next_batch_at=400.0), pace) == ""
 
 
 def test_a_run_that_waits_for_its_next_batch_says_so_once_a_minute(
