@@ -110,7 +110,5 @@ def _rest(step: dict[str, Any]) -> str:
         return f"done, {step['ended']:,} items"
     if step["state"] == "waits":
         return "all of it: its input is not there yet"
-    failed = f" ({step['failed']:,} failed: `batchq retry` runs those)" if step["failed"] else ""
-    return (
-        f"{step['run']:,} of {step['items']:,} items have not ended; {step['ended']:,} have{failed}"
-    )
+    failed = f"; {step['failed']:,} failed, which `batchq retry` runs" if step["failed"] else ""
+    return f"{step['run']:,} of {step['items']:,} items, which have not ended{failed}"
