@@ -62,9 +62,7 @@ def choose_failed(base: RunInfo) -> Chosen:
         for step in base.plan.steps
     }
     kinds = redo_steps(base.plan, {root: [0] for root in roots_of(base.plan)})
-    apart = {
-        number for number, redo in kinds.items() if redo.kind == "all" and redo.root != number
-    }
+    apart = {number for number, redo in kinds.items() if redo.kind == "all" and redo.root != number}
     tracked = {number: {*found} for number, found in failed.items() if number not in apart}
     chosen = _by_index(folder, kinds, tracked)
     for number in sorted(apart):
