@@ -224,6 +224,9 @@ def _work(share: _Share) -> None:
         one.start()
     for one in slots:
         one.join()
+    errors = [outcome.error for outcome in ledger.outcomes.values() if outcome.error]
+    if errors:  # what the server saw does not tell why
+        print(f"{len(errors)} items failed: {errors[0].kind}: {errors[0].message}", file=sys.stderr)
 
 
 def _text(number: int, tokens: tuple[int, int]) -> str:
