@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -196,7 +195,9 @@ def merge(folder: Path) -> None:
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The peak of this process; ru_maxrss would be that of the one that started it, if larger."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def in_folder(given: Path | None, work: Callable[[Path], None]) -> None:
@@ -223,7 +224,7 @@ def look(folder: Path, items: int, versions: int, runs: int) -> None:
         print(f"{name:16} {measure(command, runs)}{target}", flush=True)
     redone = [name_of(number) for number in redone_in(versions, items)]
     taken = measure(batchq("rerun", NAME, *redone, "--wait"), 1)
-    print(f"rerun of {REDONE}: {taken} (its workers apart)", flush=True)
+    print(f"rerun of {REDONE}: {taken} (with what it waited for)", flush=True)
     print(f"load average {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores")
 
 
