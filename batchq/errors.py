@@ -6,12 +6,12 @@
       UsageError               exit 2
       ProviderError                     kind, retryable, retry_after_s
         RateLimited  Overloaded  ProviderTimeout  ConnectionFailed  ServerFailed
-        AuthFailed  BadRequest  ContextTooLong  Refused  Truncated
+        AuthFailed  UnknownModel  BadRequest  ContextTooLong  Refused  Truncated
       OutputError                       detail for the model, raw answer
         NotJson  SchemaMismatch
       TaskError                         a Python step or a command failed
       LimitError
-        LimitTimeout  RequestTooLarge
+        LimitTimeout  RequestTooLarge  BudgetUsedUp
       StoreError               exit 6
         RunExists
         RunNotFound            exit 7
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 
 class BatchqError(Exception):
@@ -89,9 +90,13 @@ class ProviderError(BatchqError):
         retry_after_s: float | None = None,
         raw: str = "",
         tokens: tuple[int, int] = (0, 0),
+        limit: Literal["", "requests", "tokens", "concurrency"] = "",
+        quotas: tuple[Any, ...] = (),
     ) -> None:
         self.status = status
         self.retry_after_s = retry_after_s
+        self.limit = limit  # what refused the call, if the provider said so
+        self.quotas = quotas  # what the headers tell of its limits: see ports.Quota
         self.raw = raw  # what came of an answer that was cut off
         self.tokens = tokens  # input and output of a refused or truncated answer: they are paid
         super().__init__(message)
@@ -138,8 +143,14 @@ class AuthFailed(ProviderError):
     kind = "auth"
 
 
+class UnknownModel(ProviderError):
+    """Raised when the provider has no model of this name, for anybody; mend `model`."""
+
+    kind = "unknown_model"
+
+
 class BadRequest(ProviderError):
-    """Raised on any other HTTP 4xx: the request itself is wrong, for example an unknown model."""
+    """Raised on any other HTTP 4xx: the request itself is wrong."""
 
     kind = "bad_request"
 
@@ -209,6 +220,17 @@ class LimitTimeout(LimitError):
 
 class RequestTooLarge(LimitError):
     """Raised when one request needs more than a whole limit allows; no wait would help."""
+
+
+class BudgetUsedUp(LimitError):
+    """Raised when a call does not fit the run's budget any more; raise it and resume the run.
+
+    `ends_run` says that the run is to fail, instead of standing still.
+    """
+
+    def __init__(self, message: str, *, ends_run: bool) -> None:
+        self.ends_run = ends_run
+        super().__init__(message)
 
 
 class StoreError(BatchqError):

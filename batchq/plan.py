@@ -54,10 +54,14 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one provider allows, over all hosts and runs that share a broker."""
+    """What one provider allows, over all hosts and runs that share a broker.
+
+    With `adaptive` the limits that it does not tell are found, below those given here.
+    """
 
     rates: tuple[RateLimit, ...] = ()
     concurrency: int | None = None
+    adaptive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,9 @@ class CacheSpec:
 class ProviderSpec:
     """One LLM endpoint. The key is read from the variable `api_key_env` where the call is made.
 
-    `is_started` marks a simulator that batchq started for the run: its address is no name.
+    `priority` is the share that the run gets of a provider that others use, too: twice as much
+    for 2 as for 1. `is_started` marks a simulator that batchq started for the run: its address
+    is no name.
     """
 
     name: str
@@ -96,6 +102,7 @@ class ProviderSpec:
     simulator: Mapping[str, Any] = field(default_factory=dict)
     cache: CacheSpec | None = None
     is_started: bool = False
+    priority: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from batchq.outcome import Json, Outcome, Summary, Usage
-from batchq.plan import Item, OutputSpec, Plan, ProviderSpec
+from batchq.plan import Budget, Item, OutputSpec, Plan, ProviderSpec, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class ChatReply:
     request_id: str = ""
     # The least that the provider's headers allow now; None where they say nothing.
     retry_after_s: float | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 class Provider(Protocol):
@@ -75,14 +76,47 @@ class Cache(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What an answer's headers tell of one limit; None where they say nothing."""
+
+    unit: Unit
+    limit: float | None = None
+    remaining: float | None = None
+    reset_s: float | None = None
+
+
+class Verdict(StrEnum):
+    """What became of a call, as far as it matters to those that come after."""
+
+    ANSWERED = "answered"  # the provider is there; the call itself may have been wrong
+    REFUSED = "refused"  # too many calls (429)
+    OVERLOADED = "overloaded"  # the provider has no room (529, 503)
+    DOWN = "down"  # no answer, or HTTP 5xx
+    UNSENT = "unsent"  # nothing is known: the call was not made
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a call showed of its provider. `limit` is what refused it, if it said so."""
+
+    verdict: Verdict = Verdict.ANSWERED
+    limit: Literal["", "requests", "tokens", "concurrency"] = ""
+    retry_after_s: float | None = None
+    quotas: tuple[Quota, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """The limiter's answer: go now if `wait_s` is 0, else ask again after it.
 
-    `blocked_by` names the limit that is in the way: rpm, tpm, concurrency, pause.
+    `blocked_by` names what is in the way: a rate limit such as rpm, concurrency, pause, outage
+    (the provider does not answer) or turn (another run is before this one). A probe is the one
+    call that tries whether an outage is over.
     """
 
     wait_s: float
     blocked_by: str = ""
+    is_probe: bool = False
 
     @property
     def is_granted(self) -> bool:
@@ -91,23 +125,87 @@ class Grant:
 
 
 class Limiter(Protocol):
-    """Reserves calls under a provider's limits, over every host."""
+    """Reserves calls under a provider's limits, over every host, fairly between runs."""
 
     def reserve(self, provider: ProviderSpec, lease: str, tokens: int, ttl_s: float) -> Grant:
         """Takes one request, `tokens` tokens and a concurrency lease, or nothing of these.
 
-        The lease ends by itself after `ttl_s`. Raises RequestTooLarge if `tokens` exceeds a
-        whole limit.
+        A lease is named RUN/ANYTHING, and ends by itself after `ttl_s`. Raises RequestTooLarge
+        if `tokens` exceeds a whole limit.
         """
         ...
 
-    def settle(self, provider: ProviderSpec, lease: str, reserved: int, used: int) -> None:
-        """Returns the lease and corrects the reserved tokens to those really used."""
+    def settle(
+        self,
+        provider: ProviderSpec,
+        lease: str,
+        reserved: int,
+        used: int,
+        feedback: Feedback = Feedback(),
+    ) -> float:
+        """Returns the lease, corrects the reserved tokens and learns from the answer.
+
+        Returns for how many seconds the provider has not answered anybody, 0 if it does.
+        """
         ...
 
     def pause(self, provider: ProviderSpec, seconds: float) -> None:
         """Lets nobody start a call to this provider for so long, on any host."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """A run's budget, what was spent of it, and what calls in flight hold.
+
+    `name` is what people call the run. Money is in nano-dollars.
+    """
+
+    budget: Budget
+    name: str = ""
+    spent_nusd: int = 0
+    spent_tokens: int = 0
+    held_nusd: int = 0
+    held_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Whether a call may be paid: at once, once others have ended, or not any more.
+
+    Unless it is granted, `use` says how the budget stands and `need` what the call would hold.
+    """
+
+    verdict: Literal["granted", "wait", "used up"]
+    use: BudgetUse | None = None
+    need: Usage = Usage()
+
+
+class Budgets(Protocol):
+    """Holds what calls may cost within the budget of their run, over every host."""
+
+    def reserve(self, run: str, lease: str, owner: str, need: Usage) -> Allowance:
+        """Holds what a call of `owner`, a live process, may use, or says why not."""
+        ...
+
+    def settle(self, run: str, lease: str, used: Usage) -> None:
+        """Takes what a call used in place of what it held; harmless when done twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryReport:
+    """What the first items of a run came to, and what the rest of it is estimated to take."""
+
+    state: Literal["passed", "asking", "failing"]
+    items: int
+    failed: int
+    usage: Usage
+    latency_s: float
+    rest_items: int
+    rest: Usage
+    rest_cost_usd: float | None
+    rest_s: float
 
 
 class Claim(StrEnum):
@@ -131,16 +229,25 @@ class ItemRef:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """A claim, what ran of the item before (stage -> value), and how often it was started."""
+    """A claim, what ran of the item before (stage -> value), and how often it was started.
+
+    `has_budget` says that the run's calls are to be paid out of one.
+    """
 
     claim: Claim
     checkpoints: Mapping[str, Json] = field(default_factory=dict)
     starts: int = 1
+    has_budget: bool = False
+
+
+LATER = "later"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who runs an item, and how often it was started."""
+    """Who runs an item, and how often it was started. Nobody runs one whose owner is LATER: its
+    message is on its way back.
+    """  # noqa: D205 (two claims, no details)
 
     owner: str
     starts: int
@@ -169,8 +276,12 @@ class WorkerLedger(Protocol):
         """Keeps an outcome and counts it, once: the first one wins. Says whether it was this."""
         ...
 
-    def release(self, ref: ItemRef) -> None:
-        """Hands an item back unrun, for another process to claim."""
+    def release(self, ref: ItemRef, *, starts: int = 0, until: float = 0.0) -> None:
+        """Hands an item back unrun, for another process to claim.
+
+        With `until`, its message comes back by then (seconds since the epoch), and so often was
+        it started before.
+        """
         ...
 
     def is_running(self, run: str) -> bool:
@@ -238,6 +349,8 @@ class Progress:
     started_at: float
     updated_at: float
     recent: tuple[str, ...] = ()
+    budget: BudgetUse | None = None
+    canary: CanaryReport | None = None
 
     @property
     def summary(self) -> Summary:

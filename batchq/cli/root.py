@@ -38,6 +38,7 @@ COMMANDS = {
     "mark": Entry("review", "Mark an item as good or bad."),
     "pause": Entry("watch", "Start no more items of a run; resume goes on."),
     "cancel": Entry("watch", "End a run early; what is done is kept."),
+    "limits": Entry("limits", "Show what is used of providers' limits, or change them."),
     "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),
     "worker": Entry("serve", "Run a worker for the broker."),
     "coordinator": Entry("serve", "Run a coordinator for the broker."),

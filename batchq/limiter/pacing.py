@@ -18,34 +18,38 @@ windows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from batchq.errors import RequestTooLarge
-from batchq.plan import ProviderSpec, RateLimit
+from batchq.plan import Limits, ProviderSpec, RateLimit, Unit
 
 _BURST_S = 0.5
 _BURST_SHARE = 0.01
 _SLACK_S = 0.25
 _SLACK_SHARE = 0.01
-
-BOOKED_AHEAD_US = 1_000_000
-"""Waiters are given a moment of their own within this time; those beyond it ask again."""
-
-POLL_US = 50_000
-POLL_SPACING_US = 1_000
-"""Who waits for a lease asks again after 50 ms, a millisecond later for each other waiter."""
+MINUTE_S = 60.0
+_MINUTELY: tuple[tuple[str, Unit], ...] = (("rpm", "requests"), ("tpm", "tokens"))
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """One rate limit in whole units and microseconds."""
+    """One rate limit in units and microseconds; an amount of 0 is no limit of our own.
+
+    `share` is the part of the amount that may come as a burst.
+    """
 
     name: str
+    unit: Unit
     cost: int
-    amount: int
+    amount: float
     window_us: int
-    burst: int
+    share: float
+
+    @property
+    def burst(self) -> int:
+        """How many units may come at once."""
+        return max(1, math.floor(self.amount * self.share))
 
     @property
     def largest_burst(self) -> float:
@@ -56,34 +60,49 @@ class Pace:
         """The time that one unit takes when `burst` units may come at once."""
         return self.window_us / (self.amount - burst + 1)
 
+    def at(self, amount: float) -> Pace:
+        """The same limit with another amount."""
+        return self if amount == self.amount else replace(self, amount=amount)
 
-def paces(provider: ProviderSpec, tokens: int) -> tuple[Pace, ...]:
-    """Translates a provider's limits for a call of `tokens`; raises RequestTooLarge."""
-    found: list[Pace] = []
+
+def check_size(provider: ProviderSpec, tokens: int) -> None:
+    """Raises RequestTooLarge for a call that needs more tokens than a whole limit."""
     for rate in provider.limits.rates:
-        pace = _pace(rate, tokens)
-        if pace.cost > pace.amount:
+        if rate.unit == "tokens" and tokens > max(1, int(rate.amount)):
             raise RequestTooLarge(
                 f"provider {provider.name}: this call needs about {tokens} tokens, more than the "
                 f"{rate.name} limit of {rate.amount:g} per {rate.period_s:g} s; shorten the item "
                 "or lower options.max_tokens"
             )
-        found.append(pace)
+
+
+def paces(provider: ProviderSpec, tokens: int) -> tuple[Pace, ...]:
+    """Translates a provider's limits for a call of `tokens`."""
+    return tuple(
+        replace(one, cost=tokens if one.unit == "tokens" else 1)
+        for one in paces_of(provider.limits)
+    )
+
+
+@lru_cache(maxsize=256)
+def paces_of(limits: Limits) -> tuple[Pace, ...]:
+    """Translates limits, for calls of one request or token.
+
+    A limit a minute on requests and on tokens is always among them: where the manifest has none,
+    one may be found, told by the provider or set by hand.
+    """
+    found = [_pace(rate) for rate in limits.rates]
+    names = {pace.name for pace in found}
+    for name, unit in _MINUTELY:
+        if name not in names:
+            found.append(replace(_pace(RateLimit(name, unit, MINUTE_S, MINUTE_S)), amount=0.0))
     return tuple(found)
 
 
-def refund_paces(provider: ProviderSpec, reserved: int, used: int) -> Sequence[Pace]:
-    """The token limits to be corrected, with the difference as their cost."""
-    if reserved == used:
-        return ()
-    return [_pace(rate, used - reserved) for rate in provider.limits.rates if rate.unit == "tokens"]
-
-
-def _pace(rate: RateLimit, tokens: int) -> Pace:
+def _pace(rate: RateLimit) -> Pace:
     amount, period_s = rate.amount, rate.period_s
     if amount < 1:  # half a request a second is one request in two
         amount, period_s = 1.0, period_s / amount
     window_s = period_s + min(_SLACK_S, _SLACK_SHARE * period_s)
-    burst = max(1, int(amount * min(_BURST_S / period_s, _BURST_SHARE)))
-    cost = tokens if rate.unit == "tokens" else 1
-    return Pace(rate.name, cost, int(amount), math.ceil(window_s * 1e6), burst)
+    share = min(_BURST_S / period_s, _BURST_SHARE)
+    return Pace(rate.name, rate.unit, 1, float(int(amount)), math.ceil(window_s * 1e6), share)

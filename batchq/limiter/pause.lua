@@ -1,12 +1,13 @@
 -- Pauses a provider; a pause under way is made longer, never shorter.
 --
--- KEYS   1 pause (as in reserve.lua)
--- ARGV   1 milliseconds
--- RETURN the milliseconds that the pause lasts now
+-- KEYS   1 state (as in limits.lua)
+-- ARGV   1 microseconds
+-- RETURN the microseconds that the pause lasts now
 -- TIME   O(1)
-local left = redis.call('PTTL', KEYS[1])
-if tonumber(ARGV[1]) > left then
-  redis.call('SET', KEYS[1], 1, 'PX', ARGV[1])
-  return tonumber(ARGV[1])
+local ends = tonumber(redis.call('HGET', state, 'pause') or 0)
+if now + ARGV[1] > ends then
+  ends = now + ARGV[1]
+  redis.call('HSET', state, 'pause', whole(ends), 'paused', whole(now))
+  keep(state, ends - now)
 end
-return left
+return ends - now

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 from batchq.errors import (
@@ -21,25 +22,42 @@ from batchq.errors import (
     RateLimited,
     Refused,
     ServerFailed,
+    UnknownModel,
 )
 from batchq.plan import ProviderSpec
 from batchq.providers.http import Answer
+from batchq.providers.quotas import read_quotas, refused_by
 
 _TOO_LONG = re.compile(
     r"context_length_exceeded|maximum context length|context window|prompt is too long", re.I
 )
 _QUOTA = re.compile(r"insufficient_quota|billing_not_active|credit balance is too low", re.I)
+_MODEL = re.compile(
+    r"model_not_found|model_not_exist|not_found_error.*\bmodel\b"
+    r"|\bmodel\b.{0,200}\b(?:does not exist|not exist|not found|is not supported)"
+    r"|\b(?:unknown|invalid|no such) model\b",
+    re.I | re.S,
+)
 _CONTENT = re.compile(r"content_filter|content_policy_violation", re.I)
 _KEY_SHAPED = re.compile(r"\b(?:sk|pk|key|xai|gsk)[-_][\w*.-]{6,}")
 _MAX_MESSAGE = 500
 
 
 def read_key(provider: ProviderSpec) -> str:
-    """Reads the provider's key where the call is made; "" if it needs none."""
+    """Reads the provider's key where the call is made; "" if it needs none.
+
+    A variable NAME_FILE names a file with the key. It is read for every call, so that a worker
+    that runs already finds a mended key.
+    """
     name = provider.api_key_env
     if not name:
         return ""
-    key = os.environ.get(name, "").strip()
+    path = os.environ.get(f"{name}_FILE", "")
+    try:
+        key = Path(path).read_text("utf-8") if path else os.environ.get(name, "")
+    except (OSError, ValueError) as error:
+        raise AuthFailed(f"provider {provider.name}: cannot read {name}_FILE: {error}") from None
+    key = key.strip()
     if not key:
         raise AuthFailed(f"provider {provider.name}: the variable {name} is not set")
     if not (key.isascii() and key.isprintable()):
@@ -77,7 +95,14 @@ def failure(answer: Answer, provider: ProviderSpec, key: str) -> ProviderError:
     kind = _kind(status, f"{code} {words}")
     if kind is AuthFailed and status in (401, 403) and provider.api_key_env:
         message += f" (the key is read from {provider.api_key_env})"
-    return kind(message, status=status, retry_after_s=retry_after_s(answer.headers))
+    quotas = read_quotas(answer.headers)
+    return kind(
+        message,
+        status=status,
+        retry_after_s=retry_after_s(answer.headers),
+        limit=refused_by(words, quotas) if kind is RateLimited else "",
+        quotas=quotas,
+    )
 
 
 def _kind(status: int, words: str) -> type[ProviderError]:
@@ -85,6 +110,8 @@ def _kind(status: int, words: str) -> type[ProviderError]:
         return AuthFailed  # a used-up quota comes as 429, but no wait fills it
     if status == 413 or (400 <= status < 500 and _TOO_LONG.search(words)):
         return ContextTooLong
+    if status in (400, 404) and _MODEL.search(words):
+        return UnknownModel
     if status == 400 and _CONTENT.search(words):
         return Refused
     special: Mapping[int, type[ProviderError]] = {

@@ -10,6 +10,7 @@ from batchq.outcome import Usage
 from batchq.ports import ChatReply, ChatRequest
 from batchq.providers.failures import failure, read_json, read_key, retry_after_s
 from batchq.providers.http import Answer, post
+from batchq.providers.quotas import read_quotas
 
 BASE_URL = "https://api.openai.com/v1"
 OURS = frozenset({"model", "messages", "stream", "n"})
@@ -121,6 +122,7 @@ def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
         usage=Usage(1, *tokens),
         request_id=answer.headers.get("x-request-id", "") or str(data.get("id") or ""),
         retry_after_s=retry_after_s(answer.headers),
+        quotas=read_quotas(answer.headers),
     )
 
 

@@ -22,6 +22,7 @@ from batchq.errors import (
     Refused,
     ServerFailed,
     Truncated,
+    UnknownModel,
     UsageError,
 )
 from batchq.outcome import Usage
@@ -165,7 +166,9 @@ def test_connections_are_used_again(server, kind):
     ("status", "body", "expected"),
     [
         (400, error("bad field"), BadRequest),
-        (404, error("no such model"), BadRequest),
+        (404, error("no such model"), UnknownModel),
+        (404, error("no", "model_not_found"), UnknownModel),
+        (404, error("no such page"), BadRequest),
         (301, b"", BadRequest),
         (401, error("bad key"), AuthFailed),
         (402, error("pay first"), AuthFailed),

@@ -1,0 +1,95 @@
+"""Who is next when several runs wait for one provider: start-time fair queueing.
+
+A call that has to wait is given a tag: where its run stands in service received, or where the
+least served of those who wait stands if that is further. So each run gets its share whatever its
+number of waiters, a run that was idle has nothing saved up, and none waits for ever. The place in
+the order of tags tells when to come back. Nobody is kept out for the sake of a waiter that sleeps
+on: only one whose moment has come stands in the way of other runs. Times in microseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+GRACE_US = 2_000_000.0
+"""A waiter that did not come back so long after its moment is gone."""
+LATE_US = 250_000.0
+SOON_US = 50_000.0
+AHEAD_US = 20_000.0
+HEADS = 4
+SPACING_US = (5_000.0, 50_000.0)
+"""Who waits for a call in flight to end asks again at such a spacing, each after the other."""
+
+
+def run_of(lease: str) -> str:
+    """The run that a lease belongs to."""
+    return lease.partition("/")[0]
+
+
+@dataclass(slots=True)
+class Line:
+    """Those who wait for one provider: the twin of what the scripts keep in sorted sets."""
+
+    tags: dict[str, float] = field(default_factory=dict)
+    due: dict[str, float] = field(default_factory=dict)
+    served: dict[str, float] = field(default_factory=dict)  # run -> where its next tag begins
+    reached: float = 0.0
+
+    def prune(self, unit: float, now: float) -> None:
+        """Forgets waiters that did not come back, and what their runs were charged for them."""
+        for lease in [one for one, at in self.due.items() if at <= now - GRACE_US]:
+            del self.due[lease], self.tags[lease]
+            run = run_of(lease)
+            self.served[run] = self.served.get(run, 0.0) - unit
+
+    def join(self, lease: str, unit: float, wait: float, spread: float, now: float) -> float:
+        """Puts a call in its place, and says how long to wait there."""
+        if lease not in self.tags:
+            self.tags[lease] = self._next_tag(run_of(lease), unit)
+        order = (self.tags[lease], lease)
+        place = sum((tag, one) < order for one, tag in self.tags.items())
+        wait += place * spread
+        self.due[lease] = now + wait
+        return wait
+
+    def is_turn(self, lease: str, unit: float, now: float) -> bool:
+        """Whether no other run is before this call, and there to go."""
+        own = self.tags.get(lease)
+        if own is None:
+            own = max(self._head(), self.served.get(run_of(lease), 0.0))
+        limit = own - max(2 * unit, AHEAD_US)
+        for one, tag in self._heads():
+            if run_of(one) != run_of(lease) and tag < limit:
+                at = self.due[one]
+                if now - LATE_US <= at <= now + SOON_US:
+                    return False
+        return True
+
+    def leave(self, lease: str, unit: float) -> None:
+        """Takes out a call that goes; one of the same run that was before it changes places."""
+        if not self.tags:
+            return
+        own = self.tags.get(lease)
+        if own is None:
+            own = self._next_tag(run_of(lease), unit)
+        head, tag = self._heads()[0]
+        if head != lease and run_of(head) == run_of(lease) and tag < own:
+            self.tags[head], own = own, tag
+        self.tags.pop(lease, None)
+        self.due.pop(lease, None)
+        self.reached = math.ceil(max(self.reached, own))
+        if not self.tags:
+            self.served.clear()
+            self.reached = 0.0
+
+    def _next_tag(self, run: str, unit: float) -> float:
+        tag = max(self._head(), self.served.get(run, 0.0))
+        self.served[run] = tag + unit
+        return tag
+
+    def _head(self) -> float:
+        return min(self.tags.values(), default=self.reached)
+
+    def _heads(self) -> list[tuple[str, float]]:
+        return sorted(self.tags.items(), key=lambda one: (one[1], one[0]))[:HEADS]

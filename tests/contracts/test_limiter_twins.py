@@ -1,0 +1,108 @@
+"""Redis and its twin in memory decide alike, call by call, on one clock."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import dataclass
+
+import pytest
+
+from batchq.limiter import MemoryLimiter, RedisLimiter
+from batchq.limiter import redis as redis_limiter
+from batchq.plan import Limits, ProviderSpec, RateLimit
+from batchq.ports import Feedback, Quota, Verdict
+
+SCENES = {
+    "rpm": Limits((RateLimit("rpm", "requests", 300, 60),)),
+    "rpm and tpm": Limits(
+        (RateLimit("rpm", "requests", 600, 60), RateLimit("tpm", "tokens", 20_000, 60))
+    ),
+    "in flight": Limits((), 4),
+    "all": Limits(
+        (
+            RateLimit("100 requests per 10s", "requests", 100, 10),
+            RateLimit("tpm", "tokens", 9e4, 60),
+        ),
+        6,
+    ),
+    "adaptive": Limits(adaptive=True),
+    "adaptive below a bound": Limits((RateLimit("rpm", "requests", 400, 60),), 8, adaptive=True),
+    "none": Limits(),
+}
+
+
+@dataclass
+class Clock:
+    """Seconds, for both."""
+
+    client: object
+    now: float = 5000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now = round(self.now + seconds, 6)
+        micros = round(self.now * 1e6) + 10**15 - round(5000.0 * 1e6)
+        self.client.set("clock:s", micros // 10**6)
+        self.client.set("clock:us", micros % 10**6)
+
+
+@pytest.fixture
+def clock(redis_client, monkeypatch) -> Clock:
+    """A clock that the scripts read in place of the server's."""
+    real = redis_limiter.script
+    ours = "{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}"
+    monkeypatch.setattr(
+        redis_limiter, "script", lambda name: real(name).replace("redis.call('TIME')", ours)
+    )
+    made = Clock(redis_client)
+    made.move(0)
+    return made
+
+
+def feedback(rng: random.Random) -> Feedback:
+    chance = rng.random()
+    if chance < 0.05:
+        limit = rng.choice(["", "requests", "tokens", "concurrency"])
+        return Feedback(Verdict.REFUSED, limit, rng.choice([None, 0.5, 2.0]))
+    if chance < 0.12:
+        return Feedback(rng.choice([Verdict.DOWN, Verdict.OVERLOADED]))
+    if chance < 0.2:
+        told = rng.choice([50.0, 250.0, 5000.0])
+        left = rng.choice([0.0, 3.0, told / 2])
+        return Feedback(quotas=(Quota("requests", told, left, rng.choice([0.0, 5.0, 30.0])),))
+    return Feedback(rng.choice([Verdict.ANSWERED] * 9 + [Verdict.UNSENT]))
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("seed", range(3))
+def test_both_decide_alike(redis_client, clock, scene, seed) -> None:
+    rng = random.Random(f"{scene}{seed}")
+    on_redis, in_memory = RedisLimiter(redis_client), MemoryLimiter(clock=clock)
+    name, held, waiting = uuid.uuid4().hex, [], []
+    weights = {"a": 1.0, "b": 1.0, "c": 3.0}
+
+    def spec(lease: str) -> ProviderSpec:
+        weight = weights[lease.partition("/")[0]]
+        return ProviderSpec(name, "openai", "http://x", "m", limits=SCENES[scene], priority=weight)
+
+    for number in range(250):
+        clock.move(rng.choice([0.0, 0.001, 0.01, 0.05, 0.2, 1.0, 3.0]))
+        if held and rng.random() < 0.4:
+            lease, reserved = held.pop(rng.randrange(len(held)))
+            told, used = feedback(rng), rng.randrange(0, 2 * reserved + 1)
+            arguments = (spec(lease), lease, reserved, used, told)
+            first, second = on_redis.settle(*arguments), in_memory.settle(*arguments)
+            assert first == pytest.approx(second, abs=1e-3), (number, told)
+            continue
+        if waiting and rng.random() < 0.6:
+            lease, tokens = waiting.pop(rng.randrange(len(waiting)))
+        else:
+            lease, tokens = f"{rng.choice('abc')}/{number}", rng.choice([10, 100, 400])
+        grants = [each.reserve(spec(lease), lease, tokens, 30.0) for each in (on_redis, in_memory)]
+        assert grants[0].blocked_by == grants[1].blocked_by, (number, grants)
+        assert grants[0].is_probe == grants[1].is_probe
+        assert grants[0].wait_s == pytest.approx(grants[1].wait_s, rel=1e-3, abs=1e-3), number
+        (held if grants[0].is_granted else waiting).append((lease, tokens))
