@@ -51,6 +51,8 @@ steps:
     retry: {{max_retries: 8, base: 500ms}}
 """
 PRELOADED = ["batchq.runner", "batchq.services", "batchq.limiter", "batchq.providers.openai"]
+IDLE_S = 0.2
+"""How long a slot sleeps that has nothing to do until a waiting item is due."""
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
@@ -211,13 +213,19 @@ def _work(share: _Share) -> None:
     ends_at = time.monotonic() + share.fleet.seconds - share.wait_s
 
     def slot() -> None:
-        while time.monotonic() < ends_at:
-            number = int(counter.incr(f"bench:{share.run}")) - 1
-            if number >= share.fleet.items:
-                return
+        while (number := _take(share, counter)) is not None and time.monotonic() < ends_at:
+            if number < 0:
+                time.sleep(IDLE_S)
+                continue
             item = Item(str(number), number, {"text": _text(number, share.fleet.tokens)})
             ref = ItemRef(share.run, share.step.number, 0, number)
-            run_item(ref, item, share.step, ledger, f"{os.getpid()}/{share.run}", services.tools)
+            owner = f"{os.getpid()}/{share.run}"
+            receipt = run_item(ref, item, share.step, ledger, owner, services.tools)
+            if receipt.again_s:  # as Celery's retry does
+                due = {str(number): time.time() + receipt.again_s}
+                counter.zadd(f"bench:{share.run}:later", due)
+            else:
+                counter.incr(f"bench:{share.run}:done")
 
     slots = [threading.Thread(target=slot) for _ in range(share.fleet.threads)]
     for one in slots:
@@ -227,6 +235,19 @@ def _work(share: _Share) -> None:
     errors = [outcome.error for outcome in ledger.outcomes.values() if outcome.error]
     if errors:  # what the server saw does not tell why
         print(f"{len(errors)} items failed: {errors[0].kind}: {errors[0].message}", file=sys.stderr)
+
+
+def _take(share: _Share, counter: redis.Redis) -> int | None:
+    """The next number: one that waited and is due, else a new one; -1: none yet, None: no more."""
+    key = f"bench:{share.run}"
+    for number in counter.zrangebyscore(f"{key}:later", 0, time.time(), 0, 1):
+        if counter.zrem(f"{key}:later", number):
+            return int(number)
+    if int(counter.get(key) or 0) < share.fleet.items:
+        number = int(counter.incr(key)) - 1
+        if number < share.fleet.items:
+            return number
+    return None if int(counter.get(f"{key}:done") or 0) >= share.fleet.items else -1
 
 
 def _text(number: int, tokens: tuple[int, int]) -> str:
