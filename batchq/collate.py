@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from batchq.outcome import Outcome
 from batchq.plan import Item, StepPlan, Tolerance
-from batchq.ports import Lease, RunState
+from batchq.ports import LATER, Lease, RunState
 
 MAX_DISPATCHES = 3
 """A batch that came back incomplete this often is closed with what it has."""
@@ -66,8 +66,12 @@ def lost_items(
     return tuple(
         item
         for item in missing
-        if (leases[item.index].owner not in alive if item.index in leases else is_queue_empty)
+        if (_is_lost(leases[item.index], alive) if item.index in leases else is_queue_empty)
     )
+
+
+def _is_lost(lease: Lease, alive: Collection[str]) -> bool:
+    return lease.owner not in alive and lease.owner != LATER
 
 
 @dataclass(frozen=True, slots=True)

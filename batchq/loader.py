@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchq.bounds import overridden_bounds
 from batchq.checks import check, near
 from batchq.errors import ManifestError, Problem, UsageError
 from batchq.manifest import (
@@ -38,7 +39,8 @@ class Overrides:
     `only`, `skip` and `limit` are those of the first step that runs. `steps` is a range by name
     or number, `A..B`, `A..`, `..B` or one of them. `concurrency` is how many items may be in
     flight: it becomes the limit of every provider, and bounds the batches of tasks and commands.
-    `no_cache` asks anew for every answer; providers with a cache keep the new ones.
+    `no_cache` asks anew for every answer; providers with a cache keep the new ones. `max_cost_nusd`
+    and `max_tokens` are those of the budget; with `asks_nothing` a canary goes on by itself.
     """
 
     status: str | None = None
@@ -49,6 +51,9 @@ class Overrides:
     steps: str | None = None
     concurrency: int | None = None
     no_cache: bool = False
+    max_cost_nusd: int | None = None
+    max_tokens: int | None = None
+    asks_nothing: bool = False
 
 
 NO_OVERRIDES = Overrides()
@@ -314,7 +319,15 @@ def _overridden(manifest: Manifest, overrides: Overrides) -> Manifest:
             {f"providers.{name}.cache": "{max_age: 0s}"
              for name, provider in manifest.providers.items() if provider.cache is not None}
         )  # fmt: skip
-    changed = manifest.model_copy(update={**changes, "steps": steps})
+    bounds, said = overridden_bounds(
+        manifest.budget,
+        manifest.canary,
+        overrides.max_cost_nusd,
+        overrides.max_tokens,
+        asks_nothing=overrides.asks_nothing,
+    )
+    commands.update(said)
+    changed = manifest.model_copy(update={**changes, **bounds, "steps": steps})
     return changed.with_origin(replace(manifest.origin, commands=commands))
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
+from batchq.bounds import Budget, Canary, unless_false
 from batchq.scalars import (
     Count,
     Duration,
     Ids,
     NotYet,
+    Part,
     PositiveCount,
     ShareOrCount,
     SkipExisting,
@@ -45,12 +47,6 @@ TOP_ALIASES = {
 }
 
 
-class Part(BaseModel):
-    """A mapping of the manifest with fixed keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Param(Part):
     """A typed input of the manifest, set with `-p NAME=VALUE`."""
 
@@ -79,7 +75,9 @@ class Limits(Part):
     rates: list[Rate] = Field(
         default_factory=list, description="More limits: [{requests: 100, per: 10s}]."
     )
-    adaptive: NotYet = None
+    adaptive: bool = Field(
+        default=False, description="Find the limits that are not given, and follow them."
+    )
 
 
 class Prices(Part):
@@ -356,8 +354,15 @@ class Manifest(Part):
     matrix: NotYet = None
     foreach: NotYet = None
     rounds: NotYet = None
-    budget: NotYet = None
-    canary: NotYet = None
+    priority: float = Field(
+        1.0, ge=0.1, le=100, description="The run's share of a provider that others use, too."
+    )
+    budget: Annotated[Budget | None, BeforeValidator(unless_false)] = Field(
+        None, description="What the run may use: {usd: 25, tokens: 2M, on_exceeded: pause}."
+    )
+    canary: Annotated[Canary | None, BeforeValidator(unless_false)] = Field(
+        None, description="Items that run first: {items: 5, max_failures: 1, then: ask}."
+    )
     report: NotYet = None
     notify: NotYet = None
     schedule: NotYet = None

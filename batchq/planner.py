@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from batchq.caps import budget_warnings, plan_budget, plan_canary
 from batchq.checks import near
 from batchq.conditions import compile_condition
 from batchq.errors import PlanError, TaskError, UsageError
@@ -53,6 +54,7 @@ def make_plan(
         slots: How many items the workers of a queue run at a time, by queue.
 
     Raises:
+        ManifestError: there is a budget in dollars, and a model has no price.
         PlanError: an input is broken or empty, a prompt asks for a field that items do not have,
             or a step needs one that is not part of this run.
     """
@@ -64,6 +66,9 @@ def make_plan(
     planning.warnings += [str(problem) for problem in check_environment(manifest, have)]
     for number, step in enumerate(manifest.steps, start=1):
         planning.done[step.name] = _plan_step(planning, step, number)
+    steps = tuple(planning.done.values())
+    budget = plan_budget(manifest, steps)
+    planning.warnings += budget_warnings(budget, steps)
     return Plan(
         name=manifest.name,
         pipeline=pipeline_name(manifest.name, manifest.labels),
@@ -74,9 +79,11 @@ def make_plan(
         manifest_path=str(manifest.origin.path.absolute()) if has_file else "",
         base_dir=str(manifest.base_dir.absolute()),
         params=dict(manifest.origin.params),
-        steps=tuple(planning.done.values()),
+        steps=steps,
         hashes=planning.hashes,
         warnings=tuple(planning.warnings),
+        budget=budget,
+        canary=plan_canary(manifest),
     )
 
 

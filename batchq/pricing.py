@@ -4,42 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
-from importlib.resources import files
-from typing import Any
+from importlib.util import find_spec
 
 from batchq.outcome import Usage
 from batchq.plan import Prices
 
 FREE = Prices(0.0, 0.0)
 
-PriceTable = Mapping[str, Mapping[str, Any]]
-"""`{"openai/gpt-4o": {"input_per_1m": 2.5, "output_per_1m": 10.0}}`."""
+PriceTable = Mapping[str, Prices]
+"""By `provider/model`, the provider by its name in the manifest or by its kind."""
 
 _CHARACTERS_PER_TOKEN = 4
 _NUSD_PER_MICRO_USD = 1000  # dollars for a million tokens are micro-dollars for one
 
 
-@cache
-def price_table() -> PriceTable:
-    """Reads the list prices that ship with batchq (`prices.yaml` beside this module)."""
-    from ruamel.yaml import YAML  # only planning needs it; `batchq --help` does not
+def find_prices(
+    table: PriceTable, name: str, kind: str, base_url: str, model: str
+) -> Prices | None:
+    """Looks up the prices of exactly this model at this address; None if nobody knows them.
 
-    text = files("batchq").joinpath("prices.yaml").read_text(encoding="utf-8")
-    table: PriceTable = YAML(typ="safe", pure=True).load(text)
-    return table
-
-
-def find_prices(kind: str, model: str, table: PriceTable) -> Prices | None:
-    """Looks up the prices of exactly this model; None if nobody knows them.
-
-    The simulator is free unless the table says otherwise.
+    The table of the user's project comes first, by the provider's name and then by its kind; then
+    the price library, by the address. The simulator is free unless the table says otherwise.
     """
-    row = table.get(f"{kind}/{model}")
-    if row is None:
-        return FREE if kind == "simulator" else None
-    return Prices(float(row["input_per_1m"]), float(row["output_per_1m"]))
+    for key in (f"{name}/{model}", f"{kind}/{model}"):
+        if key in table:
+            return table[key]
+    return FREE if kind == "simulator" else _list_prices(base_url, model)
+
+
+def has_list_prices() -> bool:
+    """Whether the price library is installed."""
+    return find_spec("genai_prices") is not None
+
+
+def _list_prices(base_url: str, model: str) -> Prices | None:
+    """What the vendor asks, by the data that the price library was released with.
+
+    The same model costs something else at another vendor, so an address that the library does not
+    know has no prices. Where long prompts cost more, these are the prices of short ones.
+    """
+    if not base_url or not has_list_prices():
+        return None
+    from genai_prices.data_snapshot import get_snapshot  # takes 400 ms
+
+    try:
+        _, found = get_snapshot().find_provider_model(model, None, None, base_url)
+    except LookupError:
+        return None
+    prices = found.get_prices(datetime.now(UTC)).__dict__
+    first: list[float] = []
+    for key in ("input_mtok", "output_mtok"):
+        amount = prices.get(key)
+        if amount is None:
+            return None
+        first.append(float(getattr(amount, "base", amount)))
+    return Prices(*first)
 
 
 def cost(usage: Usage, prices: Prices | None) -> Usage:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from batchq.amounts import duration
+from batchq.calling import OUTAGE_S, NotNow
 from batchq.conditions import evaluate
-from batchq.errors import AuthFailed, LimitError, OutputError, ProviderError, TaskError
+from batchq.errors import (
+    AuthFailed,
+    BudgetUsedUp,
+    LimitError,
+    OutputError,
+    ProviderError,
+    TaskError,
+    UnknownModel,
+)
 from batchq.outcome import Attempt, ItemError, Json, Outcome, SentPrompt, State, Usage
-from batchq.plan import Item, StageSpec, StepSpec
+from batchq.plan import Item, StageSpec, StepSpec, decode, encode
 from batchq.ports import Claim, ItemRef, WorkerLedger
-from batchq.retry import decide
+from batchq.retry import decide, is_retryable
+from batchq.spending import Purse
 from batchq.stages import (
     Conversation,
     StageResult,
@@ -34,20 +46,35 @@ LOST = (
 )
 RAW_LIMIT = 20_000
 LOOK_EVERY_S = 1.0
+TRIED = "#attempts"
+"""The checkpoint that keeps the attempts of an item that waits; no stage is named so."""
+HOPELESS = (AuthFailed, UnknownModel)
+"""Errors that every item would meet, until a person mends something."""
 ITEM_ERRORS = (ProviderError, OutputError, TaskError, LimitError)
 
 
 class RunHalted(Exception):
-    """Raised inside the runner when going on would fail every item alike, such as a bad key."""
+    """Raised inside the runner when going on would fail every item alike, such as a bad key.
+
+    The run stands still then, or fails if `ends_run`.
+    """
+
+    def __init__(self, reason: str = "", *, ends_run: bool = False) -> None:
+        self.ends_run = ends_run
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the runner did with an item: the claim it got, and why the run should stand still."""
+    """What the runner did with an item: the claim it got, and why the run should stand still, or
+    fail if `ends_run`. An item with `again_s` waits for its provider and comes back after it.
+    """  # noqa: D205 (one sentence)
 
     claim: Claim
     is_ok: bool = False
     halt: str = ""
+    ends_run: bool = False
+    again_s: float = 0.0
 
 
 @dataclass
@@ -85,7 +112,10 @@ def run_item(
         return Receipt(claim.claim)
     started_at = tools.clock()
     tools = replace(tools, sleep=_watchful_sleep(ref, ledger, tools.sleep))
-    walk = _Walk(ref, item, step, owner, tools, dict(claim.checkpoints))
+    if claim.has_budget and tools.budgets is not None:
+        tools = replace(tools, purse=Purse(ref.run, owner, tools.budgets))
+    tried = _tried_before(claim.checkpoints)
+    walk = _Walk(ref, item, step, owner, tools, dict(claim.checkpoints), tried)
     error: ItemError | None = None
     output: Json = None
     if claim.starts > MAX_STARTS:
@@ -95,7 +125,10 @@ def run_item(
             output = _walk_stages(walk, ledger)
         except RunHalted as halt:
             ledger.release(ref)
-            return Receipt(Claim.STOPPED, halt=str(halt))
+            return Receipt(Claim.STOPPED, halt=str(halt), ends_run=halt.ends_run)
+        except NotNow as later:
+            _step_aside(walk, ledger, claim.starts, later.wait_s)
+            return Receipt(Claim.HELD, again_s=later.wait_s)
         except _StageFailed as failed:
             error = failed.error
         except Exception as failure:
@@ -124,6 +157,18 @@ def run_item(
     )
     ledger.commit(ref, outcome)
     return Receipt(Claim.RUN, is_ok=outcome.is_ok)
+
+
+def _step_aside(walk: _Walk, ledger: WorkerLedger, starts: int, wait_s: float) -> None:
+    """Gives the slot away until later; what was tried counts on."""
+    if walk.attempts:
+        kept = [json.loads(encode(attempt)) for attempt in walk.attempts]
+        ledger.checkpoint(walk.ref, TRIED, kept)
+    ledger.release(walk.ref, starts=starts - 1, until=walk.tools.clock() + wait_s)
+
+
+def _tried_before(checkpoints: Mapping[str, Json]) -> list[Attempt]:
+    return [decode(Attempt, json.dumps(one)) for one in checkpoints.get(TRIED, ())]
 
 
 def _watchful_sleep(
@@ -189,18 +234,24 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
         one_try = _prepare(walk, stage, data)
     except TaskError as error:
         raise _StageFailed(ItemError(error.kind, str(error), stage.name)) from error
-    number = 0
+    number = sum(one.stage == stage.name for one in walk.attempts)
     while True:
         number += 1
         began = walk.tools.clock()
         try:
             result = one_try.go(number)
+        except BudgetUsedUp as error:
+            raise RunHalted(str(error), ends_run=error.ends_run) from error
         except ITEM_ERRORS as error:
             problem = ItemError(error.kind, str(error), stage.name)
             walk.attempts.append(one_try.attempt(number, began, problem))
             walk.raw = one_try.raw()
-            if isinstance(error, AuthFailed):
+            if isinstance(error, HOPELESS):
                 raise RunHalted(f"step {walk.step.name}: {error}") from error
+            if one_try.has_probed(error):
+                _look_at_outage(walk, one_try, error)
+                number -= 1  # the provider is down, it is not for this item
+                continue
             decision = decide(walk.step.retry, error, number, walk.rng)
             if not decision.retry:
                 raise _StageFailed(problem) from error
@@ -208,11 +259,25 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
                 log.warning("%s: %s", problem.message, decision.note, extra={"item": walk.item.id})
             if isinstance(error, OutputError) and one_try.talk is not None:
                 one_try.talk.ask_again(error)
-            walk.tools.sleep(decision.wait_s)
+            _wait_to_retry(walk, one_try, decision.wait_s)
         else:
             walk.attempts.append(one_try.attempt(number, began, None, result))
             walk.repaired = walk.repaired or result.repaired
             return result.value
+
+
+def _look_at_outage(walk: _Walk, one_try: _Try, error: Exception) -> None:
+    outage_s = one_try.talk.outage_s if one_try.talk else 0.0
+    if outage_s > OUTAGE_S:
+        raise RunHalted(
+            f"step {walk.step.name}: nobody has had an answer for {duration(outage_s)}: {error}"
+        ) from error
+
+
+def _wait_to_retry(walk: _Walk, one_try: _Try, wait_s: float) -> None:
+    if wait_s > walk.tools.patience_s and one_try.can_leave():
+        raise NotNow(wait_s)
+    walk.tools.sleep(wait_s)
 
 
 @dataclass
@@ -226,6 +291,15 @@ class _Try:
 
     def go(self, number: int) -> StageResult:
         return self.run(number)
+
+    def has_probed(self, error: Exception) -> bool:
+        """Whether this failed as the one call that tries if an outage is over."""
+        talk = self.talk
+        return talk is not None and talk.is_probe and talk.outage_s > 0 and is_retryable(error)
+
+    def can_leave(self) -> bool:
+        """Whether nothing is lost when the item waits elsewhere."""
+        return self.talk is not None and not self.talk.is_asked_again
 
     def raw(self) -> str:
         return self.talk.raw if self.talk else ""

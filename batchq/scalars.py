@@ -1,11 +1,12 @@
-"""The small types of a manifest: durations, counts, shares, names, and what is not done yet."""
+"""The small types of a manifest: durations, counts, money, names, and what is not done yet."""
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -20,6 +21,14 @@ _DOLLARS = re.compile(r"\d{1,15}(?:\.\d{1,12})?")
 _VERSION = re.compile(r"v\d+")
 NEWEST = "newest"
 MAX_DURATION_S = 366 * 86400.0
+MIN_USD, MAX_USD = Decimal("0.000001"), 1_000_000
+MAX_TOKENS = 10**15  # what the numbers of Lua hold exactly, with room for sums
+
+
+class Part(BaseModel):
+    """A mapping of the manifest with fixed keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def wrong(message: str) -> PydanticCustomError:
@@ -74,6 +83,29 @@ def parse_positive_count(value: Any) -> int:
     if number < 1:
         raise wrong("must be at least 1, found 0")
     return number
+
+
+def parse_usd(value: Any) -> int:
+    """Reads an amount of dollars, `25` or `0.50`, as whole nano-dollars."""
+    match = None
+    if not isinstance(value, bool) and isinstance(value, str | int | float):
+        match = _DOLLARS.fullmatch(str(value).strip())
+    if match is None:
+        raise wrong(f"expected a number of dollars such as 25 or 0.50, found {shown(value)}")
+    usd = Decimal(match[0])
+    if not MIN_USD <= usd <= MAX_USD:
+        raise wrong(f"expected 0.000001 to {MAX_USD:,} dollars, found {shown(value)}")
+    return int(usd * 1_000_000_000)
+
+
+def parse_token_budget(value: Any) -> int:
+    """Reads a positive count of tokens that Redis can add up exactly."""
+    if isinstance(value, str | int | float) and len(str(value)) > 20:
+        raise wrong(f"more tokens than there are: {shown(value)}")
+    tokens = parse_positive_count(value)
+    if tokens > MAX_TOKENS:
+        raise wrong(f"must be at most {MAX_TOKENS:,}, found {shown(value)}")
+    return tokens
 
 
 def parse_share_or_count(value: Any) -> int | str:
@@ -157,6 +189,10 @@ Duration = Annotated[float, BeforeValidator(parse_duration), _schema(["string", 
 Count = Annotated[int, BeforeValidator(parse_count), _schema(["integer", "string"], "400k")]
 PositiveCount = Annotated[
     int, BeforeValidator(parse_positive_count), _schema(["integer", "string"], 50)
+]
+Usd = Annotated[int, BeforeValidator(parse_usd), _schema(["number", "string"], 25)]
+TokenBudget = Annotated[
+    int, BeforeValidator(parse_token_budget), _schema(["integer", "string"], "2M")
 ]
 ShareOrCount = Annotated[
     int | str, BeforeValidator(parse_share_or_count), _schema(["integer", "string"], "10%")

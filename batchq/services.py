@@ -13,7 +13,7 @@ from batchq.settings import Settings, redis_client_url
 if TYPE_CHECKING:
     import redis
 
-    from batchq.ledger import RedisLedger
+    from batchq.ledger import RedisBudgets, RedisCanaries, RedisLedger
     from batchq.ports import Cache, Catalog
     from batchq.stages import Tools
 
@@ -51,10 +51,25 @@ class Services:
         return RedisLedger(self.redis)
 
     @cached_property
+    def budgets(self) -> RedisBudgets:
+        """What runs may use and have used."""
+        from batchq.ledger import RedisBudgets
+
+        return RedisBudgets(self.redis)
+
+    @cached_property
+    def canaries(self) -> RedisCanaries:
+        """What the first items of runs came to."""
+        from batchq.ledger import RedisCanaries
+
+        return RedisCanaries(self.redis)
+
+    @cached_property
     def tools(self) -> Tools:
         """What item tasks work with."""
         # HTTP, JSON Schema and templates take time that the command line does not have.
         from batchq.answers import Answers
+        from batchq.calling import SLOT_PATIENCE_S
         from batchq.limiter import RedisLimiter
         from batchq.providers import get_provider
         from batchq.stages import Tools
@@ -63,7 +78,9 @@ class Services:
             RedisLimiter(self.redis),
             get_provider,
             tuple(self.settings.tasks),
+            patience_s=SLOT_PATIENCE_S,
             answers=Answers(lambda: self.cache),
+            budgets=self.budgets,
         )
 
     @cached_property

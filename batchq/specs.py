@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from batchq.checks import BASE_URLS
@@ -24,7 +25,8 @@ from batchq.plan import (
     StepPlan,
     StepSpec,
 )
-from batchq.pricing import find_prices, price_table
+from batchq.pricelist import load_prices
+from batchq.pricing import PriceTable, find_prices, has_list_prices
 
 _MINUTE_S = 60.0
 
@@ -39,6 +41,11 @@ class Planning:
     hashes: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     done: dict[str, StepPlan] = field(default_factory=dict)
+
+    @cached_property
+    def prices(self) -> PriceTable:
+        """The prices of the user's project."""
+        return load_prices(self.manifest.base_dir)
 
     def note(self, name: str, content: bytes) -> None:
         """Keeps the hash of something that the plan was made from."""
@@ -124,19 +131,22 @@ def _provider(planning: Planning, name: str | None, model: str | None) -> Provid
     name = name or next(iter(providers))  # checks: the only one, where none is named
     provider = providers[name]
     model = model or provider.model or "simulator"
+    base_url = provider.base_url or BASE_URLS.get(provider.kind, "")
     prices = provider.prices
     if prices is not None:
         known: Prices | None = Prices(prices.input_per_1m, prices.output_per_1m)
     else:
-        known = find_prices(provider.kind, model, price_table())
+        known = find_prices(planning.prices, name, provider.kind, base_url, model)
     if known is None:
         warning = f"no prices for {provider.kind}/{model}: its cost is not counted"
+        if not has_list_prices():
+            warning += "; `pip install 'batchq[prices]'` brings the list prices of vendors"
         if warning not in planning.warnings:
             planning.warnings.append(warning)
     return ProviderSpec(
         name=name,
         kind=provider.kind,
-        base_url=provider.base_url or BASE_URLS.get(provider.kind, ""),
+        base_url=base_url,
         model=model,
         api_key_env=provider.api_key_env or "",
         limits=_limits(provider),
@@ -144,6 +154,7 @@ def _provider(planning: Planning, name: str | None, model: str | None) -> Provid
         timeout_s=provider.timeout,
         simulator=dict(provider.simulator),
         cache=None if provider.cache is None else CacheSpec(provider.cache.max_age),
+        priority=planning.manifest.priority,
     )
 
 
@@ -161,4 +172,4 @@ def _limits(provider: Provider) -> Limits:
         if rate.tokens:
             name = f"{rate.tokens} tokens per {rate.per:g}s"
             rates.append(RateLimit(name, "tokens", rate.tokens, rate.per))
-    return Limits(tuple(rates), limits.concurrency)
+    return Limits(tuple(rates), limits.concurrency, limits.adaptive)

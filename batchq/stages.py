@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import logging
+import math
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +15,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchq.answers import Answers, cache_key
-from batchq.errors import LimitTimeout, OutputError, ProviderError, TaskError
+from batchq.calling import Caller
+from batchq.errors import OutputError, ProviderError, TaskError
 from batchq.outcome import Json, Usage
 from batchq.parsing import parse_answer, parse_loose
-from batchq.plan import Item, ProviderSpec, StageSpec, StepSpec
-from batchq.ports import ChatReply, ChatRequest, KeptAnswer, Limiter, Message, Provider
-from batchq.pricing import cost, estimate_tokens
+from batchq.plan import Item, StageSpec, StepSpec
+from batchq.ports import Budgets, ChatReply, ChatRequest, KeptAnswer, Limiter, Message, Provider
+from batchq.pricing import cost
 from batchq.prompts import render
+from batchq.spending import Purse, estimate_call
 
 ASK_AGAIN = (
     "Your answer could not be used: {detail}\n"
     "Answer again with the corrected JSON only, without any other text."
 )
-LEASE_SLACK_S = 30.0
 # Long enough for the runner's sleep to look whether the run still goes on.
 WAITED_IN_VAIN_S = 1.5
 STDERR_TAIL = 2_000
@@ -34,7 +36,10 @@ STDERR_TAIL = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the stages of an item work with. `tasks` are the patterns of modules allowed to run."""
+    """What the stages of an item work with. `tasks` are the patterns of modules allowed to run.
+
+    `patience_s` is how long an item may wait in its slot, where it can wait elsewhere.
+    """
 
     limiter: Limiter
     provider: Callable[[str], Provider]
@@ -42,6 +47,9 @@ class Tools:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     answers: Answers | None = None
+    budgets: Budgets | None = None
+    purse: Purse | None = None  # of the item that is run, if its run has a budget
+    patience_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,8 @@ class Conversation:
     waited_s: float = 0.0
     raw: str = ""
     cached: bool = False
+    is_probe: bool = False  # whether it tried if an outage is over
+    outage_s: float = 0.0
 
     @classmethod
     def begin(cls, stage: StageSpec, data: Json) -> Conversation:
@@ -113,6 +123,7 @@ def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> 
     provider = stage.provider
     assert provider is not None  # a prompt stage has one: see planner
     talk.usage, talk.model, talk.raw, talk.waited_s, talk.cached = Usage(), "", "", 0.0, False
+    talk.is_probe, talk.outage_s = False, 0.0
     request = ChatRequest(
         provider=provider,
         messages=talk.messages,
@@ -123,11 +134,11 @@ def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> 
     )
     cache, answers = provider.cache, tools.answers
     if cache is None or answers is None:
-        return _call(talk, request, lease, tools)
+        return _paid_call(talk, request, lease, tools)
     # An answer that had to be asked for twice is kept for the first question, too.
     key = cache_key(replace(request, messages=talk.messages[:1]))
     if talk.is_asked_again or cache.max_age_s == 0:
-        result = _call(talk, request, lease, tools)
+        result = _paid_call(talk, request, lease, tools)
         answers.keep(key, talk.raw, talk.model, talk.usage)
         return result
     with answers.turn(key) as has_waited:
@@ -137,7 +148,7 @@ def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> 
             return found
         if has_waited:
             tools.sleep(WAITED_IN_VAIN_S)
-        result = _call(talk, request, lease, tools)
+        result = _paid_call(talk, request, lease, tools)
         answers.keep(key, talk.raw, talk.model, talk.usage)
         return result
 
@@ -152,27 +163,35 @@ def _read_kept(kept: KeptAnswer, talk: Conversation) -> StageResult | None:
     return result
 
 
-def _call(talk: Conversation, request: ChatRequest, lease: str, tools: Tools) -> StageResult:
-    provider = request.provider
-    tokens = _reserved_tokens(request)
-    talk.waited_s = _reserve(provider, lease, tokens, request.timeout_s, tools)
-    used = tokens
+def _paid_call(talk: Conversation, request: ChatRequest, lease: str, tools: Tools) -> StageResult:
+    """Makes a call within the budget of the item's run, if it has one."""
+    purse = tools.purse
+    if purse is None:
+        return _call(talk, request, lease, tools)
+    need = estimate_call(request, talk.stage)
+    purse.hold(lease, need, tools.sleep)
     try:
-        reply = tools.provider(provider.kind).call(request)
-        used = reply.usage.input_tokens + reply.usage.output_tokens
+        return _call(talk, request, lease, tools)
+    finally:
+        purse.settle(lease, need, talk.usage)
+
+
+def _call(talk: Conversation, request: ChatRequest, lease: str, tools: Tools) -> StageResult:
+    # What a model was told about a wrong answer would be lost on the way: that item stays.
+    patience_s = math.inf if talk.is_asked_again else tools.patience_s
+    caller = Caller(tools.limiter, tools.provider, tools.clock, tools.sleep, patience_s)
+    try:
+        reply = caller.call(request, lease)
     except ProviderError as error:
-        if error.kind in ("rate_limit", "overloaded") and error.retry_after_s:
-            tools.limiter.pause(provider, error.retry_after_s)
-        used = sum(error.tokens)  # a refused or truncated answer is paid, any other error is not
-        if used:
-            talk.usage = cost(Usage(1, *error.tokens), provider.prices)
+        if sum(error.tokens):
+            talk.usage = cost(Usage(1, *error.tokens), request.provider.prices)
         talk.raw = error.raw
         raise
     finally:
-        tools.limiter.settle(provider, lease, tokens, used)
-    if reply.retry_after_s:  # the last call that its limit allowed for now
-        tools.limiter.pause(provider, reply.retry_after_s)
-    talk.usage, talk.model, talk.raw = cost(reply.usage, provider.prices), reply.model, reply.text
+        talk.waited_s = caller.waited_s
+        talk.is_probe, talk.outage_s = caller.is_probe, caller.outage_s
+    talk.usage = cost(reply.usage, request.provider.prices)
+    talk.model, talk.raw = reply.model, reply.text
     return _read(reply, talk)
 
 
@@ -182,31 +201,6 @@ def _read(reply: ChatReply, talk: Conversation) -> StageResult:
         return StageResult(parse_loose(reply.text), talk.usage, reply.model, waited_s=talk.waited_s)
     parsed = parse_answer(reply.text, schema)
     return StageResult(parsed.value, talk.usage, reply.model, parsed.repaired, talk.waited_s)
-
-
-def _reserved_tokens(request: ChatRequest) -> int:
-    text = request.system + "".join(message.content for message in request.messages)
-    return estimate_tokens(text) + int(request.options.get("max_tokens", 0) or 0)
-
-
-def _reserve(
-    provider: ProviderSpec, lease: str, tokens: int, timeout_s: float, tools: Tools
-) -> float:
-    """Waits until the call may be made; returns for how long that was."""
-    if not provider.limits.rates and provider.limits.concurrency is None:
-        tokens = 0  # only a pause can hold it back
-    began = tools.clock()
-    ttl_s = timeout_s + LEASE_SLACK_S
-    while True:
-        grant = tools.limiter.reserve(provider, lease, tokens, ttl_s)
-        if grant.is_granted:
-            return tools.clock() - began
-        if grant.wait_s > 24 * 3600:
-            raise LimitTimeout(
-                f"provider {provider.name}: {grant.blocked_by} would make this call wait "
-                f"{grant.wait_s / 3600:.0f} h"
-            )
-        tools.sleep(grant.wait_s)
 
 
 def run_command(stage: StageSpec, data: Json, timeout_s: float) -> StageResult:

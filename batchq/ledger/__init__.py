@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from batchq.ledger.budgets import RedisBudgets
+from batchq.ledger.canaries import RedisCanaries
 from batchq.ledger.connection import connect
-from batchq.ledger.memory import MemoryLedger
+from batchq.ledger.memory import MemoryBudgets, MemoryLedger
 from batchq.ledger.redis import RedisLedger, summary_of
 
-__all__ = ["MemoryLedger", "RedisLedger", "connect", "summary_of"]
+__all__ = [
+    "MemoryBudgets",
+    "MemoryLedger",
+    "RedisBudgets",
+    "RedisCanaries",
+    "RedisLedger",
+    "connect",
+    "summary_of",
+]

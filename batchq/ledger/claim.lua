@@ -2,12 +2,13 @@
 -- KEYS 1 run (hash)  2 open batches (hash)  3 outcomes of the batch (hash)
 --      4 leases of the batch (hash)  5 checkpoints of the batch (hash)
 -- ARGV 1 batch "step:number"  2 index  3 owner  4 prefix of the keys that say who is alive
--- Returns {verdict, starts, stage, value, stage, value, ...}
+-- Returns {verdict, starts, has budget, stage, value, stage, value, ...}
 -- O(1), and O(checkpoints of the batch) for an item that was started before.
+-- A holder "later TIME" is nobody: the item waits for its provider.
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {'done', 0} end
 if redis.call('HEXISTS', KEYS[3], ARGV[2]) == 1 then return {'done', 0} end
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'running' then return {'stopped', 0} end
+local run = redis.call('HMGET', KEYS[1], 'state', 'budget')
+if run[1] ~= 'running' then return {'stopped', 0} end
 
 local lease = redis.call('HGET', KEYS[4], ARGV[2])
 local starts = 1
@@ -19,8 +20,8 @@ if lease then
 end
 redis.call('HSET', KEYS[4], ARGV[2], starts .. ' ' .. ARGV[3])
 
-local reply = {'run', starts}
-if starts > 1 then
+local reply = {'run', starts, run[2] or ''}
+if lease then
   local prefix = ARGV[2] .. ':'
   local kept = redis.call('HGETALL', KEYS[5])
   for i = 1, #kept, 2 do

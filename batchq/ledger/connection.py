@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+
+from batchq.errors import QueueError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
 
@@ -31,3 +40,16 @@ def connect(url: str, *, patience_s: float) -> redis.Redis:
         retry_on_error=list(OUTAGES),
         **keepalive,
     )
+
+
+def or_queue_error(method: Callable[P, R]) -> Callable[P, R]:
+    """Lets a method raise QueueError where Redis fails it."""
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except redis.RedisError as error:
+            raise QueueError(f"Redis did not answer: {error}") from error
+
+    return guarded

@@ -9,6 +9,9 @@ batchq:{RUN}:lease:N:B      hash    index -> "starts owner"
 batchq:{RUN}:stage:N:B      hash    "index:stage" -> what the stage gave
 batchq:{RUN}:recent         list    the last failures, newest first
 batchq:{RUN}:lock           string  who advances the run now
+batchq:{RUN}:budget         hash    limits, spent, held, and how estimates compare with use
+batchq:{RUN}:held           hash    lease -> what a call in flight holds of the budget
+batchq:{RUN}:canary         string  what the first items cost, and what was decided
 batchq:alive:OWNER          string  a process that says it is alive, with a time to live
 batchq:runs                 zset    run -> when it was created, of the runs that are not over
 batchq:due                  zset    run -> when its coordinator should look at it next
@@ -59,6 +62,21 @@ def checkpoints(run: str, step: int, batch: int) -> str:
 def recent(run: str) -> str:
     """The last failures."""
     return f"batchq:{{{run}}}:recent"
+
+
+def budget(run: str) -> str:
+    """The run's budget."""
+    return f"batchq:{{{run}}}:budget"
+
+
+def held(run: str) -> str:
+    """What calls in flight hold of the budget."""
+    return f"batchq:{{{run}}}:held"
+
+
+def canary(run: str) -> str:
+    """The report on the run's first items."""
+    return f"batchq:{{{run}}}:canary"
 
 
 def lock(run: str) -> str:

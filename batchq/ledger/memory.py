@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from batchq.outcome import Json, Outcome, Summary
-from batchq.ports import Claim, ClaimResult, ItemRef, Lease
+from batchq.outcome import Json, Outcome, Summary, Usage
+from batchq.plan import Budget
+from batchq.ports import LATER, Allowance, BudgetUse, Claim, ClaimResult, ItemRef, Lease
 
 
 @dataclass
@@ -16,6 +18,7 @@ class MemoryLedger:
 
     alive: Collection[str] = ()
     running: bool = True
+    has_budget: bool = False
     outcomes: dict[ItemRef, Outcome] = field(default_factory=dict)
     summary: Summary = Summary()
     _leases: dict[ItemRef, Lease] = field(default_factory=dict)
@@ -34,7 +37,8 @@ class MemoryLedger:
                 return ClaimResult(Claim.HELD, {}, 0)
             starts = lease.starts + 1 if lease else 1
             self._leases[ref] = Lease(owner, starts)
-            return ClaimResult(Claim.RUN, dict(self._stages.get(ref, {})), starts)
+            kept = dict(self._stages.get(ref, {}))
+            return ClaimResult(Claim.RUN, kept, starts, self.has_budget)
 
     def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:
         """See ports.WorkerLedger."""
@@ -51,11 +55,89 @@ class MemoryLedger:
             self._leases.pop(ref, None)
             return True
 
-    def release(self, ref: ItemRef) -> None:
+    def release(self, ref: ItemRef, *, starts: int = 0, until: float = 0.0) -> None:
         """See ports.WorkerLedger."""
         with self._lock:
             self._leases.pop(ref, None)
+            if until:
+                self._leases[ref] = Lease(LATER, starts)
 
     def is_running(self, run: str) -> bool:  # noqa: ARG002 (one run is all there is here)
         """See ports.WorkerLedger."""
         return self.running
+
+
+@dataclass
+class MemoryBudgets:
+    """Implements ports.Budgets for one run; `alive` are the owners that live, as above.
+
+    What budget_reserve.lua and budget_settle.lua do, in the same order.
+    """
+
+    budget: Budget
+    alive: Collection[str] = ()
+    spent: Usage = Usage()
+    _held: dict[str, tuple[Usage, Usage, str]] = field(default_factory=dict)  # need, estimate
+    _estimated: Usage = Usage()
+    _settled: Usage = Usage()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reserve(self, run: str, lease: str, owner: str, need: Usage) -> Allowance:  # noqa: ARG002
+        """See ports.Budgets."""
+        with self._lock:
+            estimate, need = need, self._grown(need)
+            self._held.pop(lease, None)
+            verdict = self._judge(need)
+            if verdict.verdict == "wait":
+                for key, (_, _, holder) in self._held.items():
+                    if holder and holder not in self.alive:
+                        self._held[key] = (Usage(), Usage(), "")
+                verdict = self._judge(need)
+            if verdict.verdict == "granted":
+                self._held[lease] = (need, estimate, owner)
+            return verdict
+
+    def settle(self, run: str, lease: str, used: Usage) -> None:  # noqa: ARG002
+        """See ports.Budgets."""
+        with self._lock:
+            if lease not in self._held:
+                return
+            _, estimate, _ = self._held.pop(lease)
+            self.spent += used
+            if _tokens(used):
+                self._estimated += estimate
+                self._settled += used
+
+    def use(self) -> BudgetUse:
+        """The budget, and what is used of it."""
+        held = sum((need for need, _, _ in self._held.values()), Usage())
+        spent = self.spent
+        return BudgetUse(
+            self.budget, "", spent.cost_nusd, _tokens(spent), held.cost_nusd, _tokens(held)
+        )
+
+    def _grown(self, need: Usage) -> Usage:
+        """What calls used more than was estimated, the next ones will, too."""
+        nusd = max(1, self._settled.cost_nusd / max(1, self._estimated.cost_nusd))
+        tokens = max(1, _tokens(self._settled) / max(1, _tokens(self._estimated)))
+        is_priced = self._estimated.cost_nusd > 0
+        cost = math.ceil(need.cost_nusd * nusd) if is_priced else need.cost_nusd
+        return Usage(need.calls, math.ceil(_tokens(need) * tokens), 0, cost)
+
+    def _judge(self, need: Usage) -> Allowance:
+        use, budget = self.use(), self.budget
+        sides = [
+            (budget.nusd, use.spent_nusd, use.held_nusd, need.cost_nusd),
+            (budget.tokens, use.spent_tokens, use.held_tokens, _tokens(need)),
+        ]
+        bounded = [(limit - spent, held, amount) for limit, spent, held, amount in sides
+                   if limit is not None]  # fmt: skip
+        if any(amount > free for free, _, amount in bounded):
+            return Allowance("used up", use, need)
+        if any(amount > free - held for free, held, amount in bounded):
+            return Allowance("wait", use, need)
+        return Allowance("granted")
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.input_tokens + usage.output_tokens

@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from batchq.errors import QueueError
 from batchq.ledger import keys
+from batchq.ledger.connection import or_queue_error
 from batchq.outcome import Json, Outcome, Summary, Usage
 from batchq.plan import StepSpec, decode, encode
-from batchq.ports import Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from batchq.ports import LATER, Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
 
 LOCK_S = 15.0
+LATE_S = 30.0
 # A resume may come between the look at the state and this; then the run stays due.
 REST = """
 if redis.call('HGET', KEYS[1], 'state') == 'paused' then redis.call('ZREM', KEYS[2], ARGV[1]) end
 """
+# Of those who halt a run at once, the first says why; a person's word is not overwritten.
+HALT = """
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return 0 end
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'reason', ARGV[3], 'since', ARGV[4])
+redis.call('ZADD', KEYS[2], 0, ARGV[1])
+return 1
+"""
 FORGET_AFTER_S = 24 * 3600  # a finished run can still be watched for a day
 SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
 USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
-
-
-def _or_queue_error(method: Callable[P, R]) -> Callable[P, R]:
-    @functools.wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except redis.RedisError as error:
-            raise QueueError(f"Redis did not answer: {error}") from error
-
-    return guarded
 
 
 class RedisLedger:
@@ -54,11 +47,12 @@ class RedisLedger:
         self._claim = client.register_script((folder / "claim.lua").read_text("utf-8"))
         self._commit = client.register_script((folder / "commit.lua").read_text("utf-8"))
         self._rest = client.register_script(REST)
+        self._halt = client.register_script(HALT)
         self._specs: dict[tuple[str, int], StepSpec] = {}
 
     # The worker's side.
 
-    @_or_queue_error
+    @or_queue_error
     def claim(self, ref: ItemRef, owner: str) -> ClaimResult:
         """See ports.WorkerLedger."""
         reply = self._claim(
@@ -72,17 +66,18 @@ class RedisLedger:
             args=[f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE],
         )
         kept = {
-            stage: json.loads(value) for stage, value in zip(reply[2::2], reply[3::2], strict=True)
+            stage: json.loads(value) for stage, value in zip(reply[3::2], reply[4::2], strict=True)
         }
-        return ClaimResult(Claim(reply[0]), kept, int(reply[1]))
+        has_budget = len(reply) > 2 and bool(reply[2])
+        return ClaimResult(Claim(reply[0]), kept, int(reply[1]), has_budget)
 
-    @_or_queue_error
+    @or_queue_error
     def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:
         """See ports.WorkerLedger."""
         key = keys.checkpoints(ref.run, ref.step, ref.batch)
         self.client.hset(key, f"{ref.index}:{stage}", json.dumps(value))
 
-    @_or_queue_error
+    @or_queue_error
     def commit(self, ref: ItemRef, outcome: Outcome) -> bool:
         """See ports.WorkerLedger."""
         line = ""
@@ -103,17 +98,21 @@ class RedisLedger:
         )
         return bool(kept)
 
-    @_or_queue_error
-    def release(self, ref: ItemRef) -> None:
+    @or_queue_error
+    def release(self, ref: ItemRef, *, starts: int = 0, until: float = 0.0) -> None:
         """See ports.WorkerLedger."""
-        self.client.hdel(keys.leases(ref.run, ref.step, ref.batch), str(ref.index))
+        key, index = keys.leases(ref.run, ref.step, ref.batch), str(ref.index)
+        if until:
+            self.client.hset(key, index, f"{starts} {LATER} {until:.0f}")
+        else:
+            self.client.hdel(key, index)
 
-    @_or_queue_error
+    @or_queue_error
     def is_running(self, run: str) -> bool:
         """See ports.WorkerLedger."""
         return self.client.hget(keys.run(run), "state") == RunState.RUNNING.value
 
-    @_or_queue_error
+    @or_queue_error
     def beat(self, owner: str, ttl_s: float, about: Mapping[str, Any] | None = None) -> None:
         """Says that `owner` is alive for `ttl_s` more seconds; `about` says who that is."""
         self.client.set(keys.ALIVE + owner, json.dumps(about or {}), px=round(ttl_s * 1000))
@@ -131,7 +130,7 @@ class RedisLedger:
 
     # The coordinator's side.
 
-    @_or_queue_error
+    @or_queue_error
     def register(self, run: str, about: dict[str, str], specs: Sequence[StepSpec]) -> None:
         """Makes a run known: what a coordinator needs to take it up, and its steps for workers."""
         with self.client.pipeline() as pipe:
@@ -144,25 +143,25 @@ class RedisLedger:
             pipe.zadd(keys.DUE, {run: 0})
             pipe.execute()
 
-    @_or_queue_error
+    @or_queue_error
     def rewind(self, run: str, steps: Sequence[int]) -> None:
         """Lets a run be taken up from its folder again; keeps outcomes that are not in it yet."""
         with self.client.pipeline() as pipe:
             pipe.delete(keys.open_batches(run), *(keys.counters(run, step) for step in steps))
             pipe.execute()
 
-    @_or_queue_error
+    @or_queue_error
     def about(self, run: str) -> dict[str, str]:
         """The run's own hash; empty if the run is unknown here."""
         return cast("dict[str, str]", self.client.hgetall(keys.run(run)))
 
-    @_or_queue_error
+    @or_queue_error
     def state(self, run: str) -> RunState | None:
         """Where a run stands; None if it is unknown here."""
         state = self.client.hget(keys.run(run), "state")
         return RunState(str(state)) if state else None
 
-    @_or_queue_error
+    @or_queue_error
     def set_state(self, run: str, state: RunState, reason: str = "") -> None:
         """Moves a run to another state, and lets its coordinator look at it at once."""
         with self.client.pipeline() as pipe:
@@ -171,7 +170,13 @@ class RedisLedger:
             pipe.zadd(keys.DUE, {run: 0})
             pipe.execute()
 
-    @_or_queue_error
+    @or_queue_error
+    def halt(self, run: str, state: RunState, reason: str) -> bool:
+        """Stops a run that goes on; says whether it was this that stopped it."""
+        args = [run, state.value, reason, f"{time.time():.3f}"]
+        return bool(self._halt(keys=[keys.run(run), keys.DUE], args=args))
+
+    @or_queue_error
     def start_step(
         self,
         run: str,
@@ -192,18 +197,18 @@ class RedisLedger:
             pipe.hset(keys.counters(run, step), mapping=cast("Any", values))
             pipe.execute()
 
-    @_or_queue_error
+    @or_queue_error
     def counters(self, run: str, step: int) -> dict[str, int]:
         """The step's counters; empty until it is started."""
         values = cast("dict[str, str]", self.client.hgetall(keys.counters(run, step)))
         return {name: int(value) for name, value in values.items()}
 
-    @_or_queue_error
+    @or_queue_error
     def set_counters(self, run: str, step: int, values: Mapping[str, int]) -> None:
         """Sets some of a step's counters."""
         self.client.hset(keys.counters(run, step), mapping=cast("Any", dict(values)))
 
-    @_or_queue_error
+    @or_queue_error
     def open_batch(
         self, run: str, step: int, batch: int, outcomes: Sequence[Outcome] = (), *, dispatches: int
     ) -> None:
@@ -218,7 +223,7 @@ class RedisLedger:
                 )
             pipe.execute()
 
-    @_or_queue_error
+    @or_queue_error
     def close_batch(self, run: str, step: int, batch: int) -> None:
         """Forgets an open batch: it is in the run folder now."""
         with self.client.pipeline() as pipe:
@@ -230,7 +235,7 @@ class RedisLedger:
             )
             pipe.execute()
 
-    @_or_queue_error
+    @or_queue_error
     def open_batches(self, run: str) -> dict[tuple[int, int], OpenBatch]:
         """(step, batch) -> the batches that are in flight."""
         found = cast("dict[str, str]", self.client.hgetall(keys.open_batches(run)))
@@ -241,7 +246,7 @@ class RedisLedger:
             batches[int(step), int(batch)] = OpenBatch(float(at), int(dispatches))
         return batches
 
-    @_or_queue_error
+    @or_queue_error
     def outcomes(self, run: str, step: int, batch: int) -> list[Outcome]:
         """The outcomes of an open batch so far, by index."""
         found = cast("dict[str, str]", self.client.hgetall(keys.outcomes(run, step, batch)))
@@ -249,19 +254,19 @@ class RedisLedger:
             (decode(Outcome, text) for text in found.values()), key=lambda outcome: outcome.index
         )
 
-    @_or_queue_error
+    @or_queue_error
     def leases(self, run: str, step: int, batch: int) -> dict[int, Lease]:
         """Index -> who started an item that has no outcome yet."""
         found = cast("dict[str, str]", self.client.hgetall(keys.leases(run, step, batch)))
         parts = {int(index): lease.split(" ", 1) for index, lease in found.items()}
-        return {index: Lease(owner, int(starts)) for index, (starts, owner) in parts.items()}
+        return {index: Lease(_owner(name), int(starts)) for index, (starts, name) in parts.items()}
 
-    @_or_queue_error
+    @or_queue_error
     def queue_length(self, queue: str) -> int:
         """How many messages wait in a queue."""
         return int(self.client.llen(queue))
 
-    @_or_queue_error
+    @or_queue_error
     def in_flight(self, run: str) -> int:
         """How many items run right now, on all hosts."""
         with self.client.pipeline(transaction=False) as pipe:
@@ -269,22 +274,22 @@ class RedisLedger:
                 pipe.hlen(keys.leases(run, step, batch))
             return sum(pipe.execute())
 
-    @_or_queue_error
+    @or_queue_error
     def recent(self, run: str) -> tuple[str, ...]:
         """The last failures, newest first."""
         return tuple(cast("list[str]", self.client.lrange(keys.recent(run), 0, 19)))
 
-    @_or_queue_error
+    @or_queue_error
     def rest(self, run: str) -> None:
         """Lets nobody look at a paused run until it is taken up again."""
         self._rest(keys=[keys.run(run), keys.DUE], args=[run])
 
-    @_or_queue_error
+    @or_queue_error
     def is_resting(self, run: str) -> bool:
         """Whether a coordinator has written down that a run is paused or over."""
         return self.client.zscore(keys.DUE, run) is None
 
-    @_or_queue_error
+    @or_queue_error
     def quiesce(self, run: str, queues: Sequence[str]) -> None:
         """Lets nothing of a run move whose broker nobody uses: no message, no lock, no look."""
         with self.client.pipeline() as pipe:
@@ -293,7 +298,7 @@ class RedisLedger:
             pipe.hset(keys.run(run), "state", RunState.PAUSED.value)
             pipe.execute()
 
-    @_or_queue_error
+    @or_queue_error
     def forget(self, run: str) -> None:
         """Lets a run that is over fade: its keys expire after a day."""
         pattern = keys.run(run).removesuffix(":run").replace("{", "\\{").replace("}", "\\}")
@@ -306,12 +311,12 @@ class RedisLedger:
 
     # Who looks at which run, and when.
 
-    @_or_queue_error
+    @or_queue_error
     def look_at(self, run: str, delay_s: float = 0.0) -> None:
         """Lets a coordinator look at the run after `delay_s`, or earlier if that was asked for."""
         self.client.zadd(keys.DUE, {run: time.time() + delay_s if delay_s else 0}, lt=True)
 
-    @_or_queue_error
+    @or_queue_error
     def take_due(self, now: float, *, again_s: float) -> list[str]:
         """Takes the runs that are due; each comes up again after `again_s` by itself."""
         due = cast("list[str]", self.client.zrangebyscore(keys.DUE, 0, now))
@@ -322,12 +327,12 @@ class RedisLedger:
             if self.client.zadd(keys.DUE, {run: now + again_s}, xx=True, gt=True, ch=True)
         ]
 
-    @_or_queue_error
+    @or_queue_error
     def runs(self) -> list[str]:
         """The runs that are not over, oldest first."""
         return cast("list[str]", self.client.zrange(keys.RUNS, 0, -1))
 
-    @_or_queue_error
+    @or_queue_error
     def alive(self) -> dict[str, dict[str, Any]]:
         """Owner -> what it says about itself, of every process that is alive."""
         names = list(self.client.scan_iter(match=keys.ALIVE + "*", count=1000))
@@ -353,6 +358,14 @@ class RedisLedger:
             if held:
                 with suppress(LockError):  # it ran out while we stood still; nothing to give back
                     lock.release()
+
+
+def _owner(name: str) -> str:
+    """Who runs an item; nobody, if it should have come back long ago."""
+    word, _, until = name.partition(" ")
+    if word == LATER and until:
+        return LATER if time.time() < float(until) + LATE_S else ""
+    return name
 
 
 def _keep(lock: Lock, ended: threading.Event) -> None:

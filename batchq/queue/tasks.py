@@ -25,7 +25,11 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
         return Claim.DONE.value  # the run is over and forgotten
     receipt = run_item(ref, item, spec, services.ledger, heart.owner(services), services.tools)
     if receipt.halt:
-        services.ledger.set_state(ref.run, RunState.PAUSED, receipt.halt)
+        state = RunState.FAILED if receipt.ends_run else RunState.PAUSED
+        services.ledger.halt(ref.run, state, receipt.halt)
+    if receipt.again_s:
+        # It waits for its provider, and others may use the slot meanwhile.
+        raise self.retry(countdown=receipt.again_s, max_retries=None)
     if receipt.claim is Claim.HELD:
         # Its holder counts it. A part from us now would end the chord too early, none at all
         # would leave the chord open if the holder belongs to an earlier one.

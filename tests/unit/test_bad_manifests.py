@@ -237,7 +237,6 @@ NOT_YET = {
     "jobs": "jobs: [{name: a}]\n",
     "matrix": "matrix: {axes: {a: [1]}}\n",
     "schedule": "schedule: daily\n",
-    "adaptive": "providers: {o: {kind: simulator, limits: {adaptive: true}}}\n",
 }
 NOT_YET_IN_STEP = {
     "by": "sample: {n: 2, by: [a]}",

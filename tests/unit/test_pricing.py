@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from batchq.outcome import Usage
 from batchq.plan import Prices
-from batchq.pricing import FREE, cost, estimate_tokens, find_prices, price_table
+from batchq.pricing import FREE, cost, estimate_tokens, find_prices
 
 tokens = st.integers(0, 10**9)
 
@@ -47,23 +47,41 @@ def test_the_parts_cost_what_the_whole_costs_up_to_rounding(a, b, c, d):
         assert abs(parts.cost_nusd - whole.cost_nusd) <= 1
 
 
+OPENAI = "https://api.openai.com/v1"
+
+
 def test_the_simulator_is_free():
-    assert find_prices("simulator", "any", price_table()) == FREE
+    assert find_prices({}, "sim", "simulator", "", "any") == FREE
 
 
-def test_the_packaged_prices_are_found_by_exact_model_only():
-    assert find_prices("openai", "gpt-4o-mini", price_table()) == Prices(0.15, 0.60)
-    assert find_prices("openai", "gpt-4o-mini-2099", price_table()) is None
-    assert find_prices("anthropic", "gpt-4o-mini", price_table()) is None
+def test_list_prices_are_those_of_exactly_this_model_at_this_address():
+    assert find_prices({}, "mine", "openai", OPENAI, "gpt-4o-mini") == Prices(0.15, 0.60)
+    assert find_prices({}, "mine", "openai", OPENAI, "gpt-4o-mini-2099") is None
+    assert find_prices({}, "mine", "openai", "http://127.0.0.1:1/v1", "gpt-4o-mini") is None
+    assert find_prices({}, "mine", "openai", "", "gpt-4o-mini") is None
 
 
-def test_every_packaged_price_reads_as_two_numbers():
-    for name in price_table():
-        kind, _, model = name.partition("/")
-        prices = find_prices(kind, model, price_table())
+def test_list_prices_of_a_vendor_that_speaks_like_openai_are_its_own():
+    prices = find_prices({}, "d", "openai", "https://api.deepseek.com", "deepseek-chat")
 
-        assert prices is not None
-        assert 0 < prices.input_per_1m < prices.output_per_1m
+    assert prices is not None
+    assert 0 < prices.input_per_1m < prices.output_per_1m
+
+
+def test_the_prices_of_a_project_come_before_list_prices_and_by_name_before_kind():
+    table = {"mine/gpt-4o-mini": Prices(1, 2), "openai/gpt-4o-mini": Prices(3, 4)}
+
+    assert find_prices(table, "mine", "openai", OPENAI, "gpt-4o-mini") == Prices(1, 2)
+    assert find_prices(table, "other", "openai", OPENAI, "gpt-4o-mini") == Prices(3, 4)
+    assert find_prices({"s/x": Prices(5, 6)}, "s", "simulator", "", "x") == Prices(5, 6)
+
+
+def test_a_model_with_tiers_has_the_prices_of_short_prompts():
+    url = "https://api.anthropic.com"
+
+    prices = find_prices({}, "a", "anthropic", url, "claude-sonnet-4-5-20250929")
+
+    assert prices == Prices(3, 15)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2)])

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from batchq.errors import AuthFailed, BadRequest, RateLimited, ServerFailed
+from batchq.errors import AuthFailed, BadRequest, RateLimited, ServerFailed, UnknownModel
 from batchq.ledger import MemoryLedger
 from batchq.outcome import State, Usage
 from batchq.plan import Item, Prices, ProviderSpec, RetryPolicy, StageSpec, StepSpec
-from batchq.ports import ChatReply, ChatRequest, Claim, Grant, ItemRef
+from batchq.ports import ChatReply, ChatRequest, Claim, Feedback, Grant, ItemRef, Verdict
 from batchq.runner import MAX_STARTS, Receipt, run_item
 from batchq.stages import Tools
 
@@ -48,12 +48,19 @@ class OpenLimiter:
     waits: list[float] = field(default_factory=list)
     paused: list[float] = field(default_factory=list)
     settled: list[tuple[int, int]] = field(default_factory=list)
+    told: list[Feedback] = field(default_factory=list)
+    is_probing: bool = False
+    outage_s: float = 0.0
 
-    def reserve(self, provider: ProviderSpec, lease: str, tokens: int, ttl_s: float) -> Grant:
-        return Grant(self.waits.pop(0), "rpm") if self.waits else Grant(0)
+    def reserve(self, provider, lease, tokens, ttl_s, patience_s=None) -> Grant:
+        if self.waits:
+            return Grant(self.waits.pop(0), "rpm")
+        return Grant(0, is_probe=self.is_probing)
 
-    def settle(self, provider: ProviderSpec, lease: str, reserved: int, used: int) -> None:
+    def settle(self, provider, lease, reserved, used, feedback) -> float:
         self.settled.append((reserved, used))
+        self.told.append(feedback)
+        return self.outage_s
 
     def pause(self, provider: ProviderSpec, seconds: float) -> None:
         self.paused.append(seconds)
@@ -167,7 +174,7 @@ def test_a_rate_limit_pauses_the_provider_for_all_hosts():
 
     here.run(step(prompt()))
 
-    assert here.limiter.paused == [7]
+    assert here.limiter.told[0] == Feedback(Verdict.REFUSED, retry_after_s=7)
     assert here.now >= 1007
 
 
@@ -371,3 +378,70 @@ def test_a_program_is_stopped_at_the_timeout():
     here.run(step(endless, timeout_s=0.2))
 
     assert here.outcome.error.kind == "timeout"
+
+
+def patient(here: World) -> Tools:
+    return Tools(
+        here.limiter, lambda _: here.provider, (), lambda: here.now, here.sleep, patience_s=3
+    )
+
+
+def test_an_item_that_has_to_wait_for_long_gives_its_slot_away_unharmed():
+    here = world('{"n": 3}')
+    here.limiter.waits = [40.0]
+
+    receipt = run_item(REF, ITEM, step(prompt()), here.ledger, "w1", patient(here))
+    again = run_item(REF, ITEM, step(prompt()), here.ledger, "w2", patient(here))
+
+    assert (receipt.claim, receipt.again_s) == (Claim.HELD, 40.0)
+    assert here.now == 1000.0
+    assert again.is_ok
+    assert len(here.outcome.attempts) == 1
+    assert here.ledger.claim(REF, "w3").claim is Claim.DONE
+
+
+def test_what_was_tried_before_an_item_gave_its_slot_away_counts_on():
+    here = world(*[RateLimited("slow down", retry_after_s=60)] * 3)
+
+    receipts = [
+        run_item(REF, ITEM, step(prompt()), here.ledger, "w1", patient(here)) for _ in range(3)
+    ]
+
+    assert [receipt.again_s > 0 for receipt in receipts] == [True, True, False]
+    assert len(here.outcome.attempts) == 3
+    assert here.outcome.error.kind == "rate_limit"
+
+
+def test_giving_the_slot_away_is_no_start_that_died():
+    here = world('{"n": 3}')
+    here.limiter.waits = [40.0] * (2 * MAX_STARTS)
+
+    for _ in range(2 * MAX_STARTS + 1):
+        run_item(REF, ITEM, step(prompt()), here.ledger, "w1", patient(here))
+
+    assert here.outcome.state is State.OK
+
+
+def test_a_call_that_tries_whether_an_outage_is_over_is_not_held_against_its_item():
+    here = world(*[ServerFailed("boom", status=500)] * 6, '{"n": 3}')
+    here.limiter.is_probing, here.limiter.outage_s = True, 10.0
+
+    here.run(step(prompt()))
+
+    assert here.outcome.state is State.OK
+
+
+def test_a_provider_that_does_not_come_back_halts_the_run():
+    here = world(ServerFailed("boom", status=500))
+    here.limiter.is_probing, here.limiter.outage_s = True, 301.0
+
+    receipt = here.run(step(prompt()))
+
+    assert receipt.claim is Claim.STOPPED
+    assert "nobody has had an answer for 5m" in receipt.halt
+
+
+def test_an_unknown_model_halts_the_run():
+    here = world(UnknownModel("provider p answered 404: no such model"))
+
+    assert "no such model" in here.run(step(prompt())).halt

@@ -1,0 +1,65 @@
+"""Says in people's words how a run stands with its budget."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+
+from batchq.amounts import money
+from batchq.ports import Allowance, BudgetUse
+
+
+def used_up_text(allowance: Allowance) -> str:
+    """Says which side of a budget is used up, and by what."""
+    use, need = allowance.use, allowance.need
+    assert use is not None
+    limit, tokens = use.budget.nusd, need.input_tokens + need.output_tokens
+    if limit is not None and need.cost_nusd > limit - use.spent_nusd:
+        amounts = [limit, use.spent_nusd, use.held_nusd, need.cost_nusd]
+        of, spent, held, wanted = (_usd(one) for one in amounts)
+        is_held = use.held_nusd > 0
+    else:
+        of = f"{use.budget.tokens or 0:,} tokens"
+        spent, held, wanted = (f"{one:,}" for one in (use.spent_tokens, use.held_tokens, tokens))
+        is_held = use.held_tokens > 0
+    reserved = f", {held} reserved by calls in flight" if is_held else ""
+    text = f"the budget of {of} is used up: {spent} spent{reserved}, the next call needs {wanted}"
+    if use.budget.on_exceeded == "fail":
+        return text
+    return f"{text}; raise it with `batchq resume {use.name} {raised_options(use)}`"
+
+
+def raised_options(use: BudgetUse) -> str:
+    """The options of a resume that give a run half as much again as it had."""
+    words = []
+    if use.budget.nusd is not None:
+        words.append(f"--max-cost {_rounded(Decimal(use.budget.nusd) / 10**9)}")
+    if use.budget.tokens is not None:
+        words.append(f"--max-tokens {_rounded(Decimal(use.budget.tokens))}")
+    return " ".join(words)
+
+
+def budget_text(use: BudgetUse) -> str:
+    """How much of a budget is spent, in a few words."""
+    words = []
+    if use.budget.nusd is not None:
+        words.append(f"{_usd(use.spent_nusd)} of {_usd(use.budget.nusd)} spent")
+    if use.budget.tokens is not None:
+        words.append(f"{use.spent_tokens:,} of {use.budget.tokens:,} tokens spent")
+    if use.held_nusd and use.budget.nusd is not None:
+        words.append(f"{_usd(use.held_nusd)} reserved")
+    elif use.held_tokens and use.budget.tokens is not None:
+        words.append(f"{use.held_tokens:,} reserved")
+    return ", ".join(words)
+
+
+def _usd(nusd: int) -> str:
+    """Dollars; of an amount that is no whole hundredth of a cent, two digits that count."""
+    usd = nusd / 1e9
+    return f"${usd:.2g}" if 1e-4 < usd < 1e-3 else f"${usd:.6f}" if 0 < usd < 1e-4 else money(usd)
+
+
+def _rounded(amount: Decimal) -> str:
+    """Half as much again, rounded up to two digits that count."""
+    wanted = amount * Decimal("1.5")
+    step = Decimal(1).scaleb(wanted.adjusted() - 1)
+    return f"{(wanted / step).to_integral_value(ROUND_CEILING) * step:f}"
