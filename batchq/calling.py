@@ -16,8 +16,8 @@ SLOT_PATIENCE_S = 3.0
 LONGEST_LOOK_S = 2.0
 """A call that waits in its slot asks again at least so often: the limits may have changed."""
 LONGEST_WAIT_S = 24 * 3600.0
-LONGEST_AWAY_S = 15.0
-"""An item that waits elsewhere comes back at least so often, for the same reason."""
+LONGEST_AWAY_S = 3600.0
+"""An item that waits elsewhere comes back at least so often."""
 OUTAGE_S = 300.0
 """A provider that has not answered anybody for so long is not waited for any more."""
 
@@ -70,7 +70,8 @@ class Caller:
     def _reserve(self, provider: ProviderSpec, lease: str, tokens: int, timeout_s: float) -> Grant:
         began = self.clock()
         while True:
-            grant = self.limiter.reserve(provider, lease, tokens, timeout_s + LEASE_SLACK_S)
+            ttl_s = timeout_s + LEASE_SLACK_S
+            grant = self.limiter.reserve(provider, lease, tokens, ttl_s, self.patience_s)
             if grant.is_granted:
                 self.waited_s = self.clock() - began
                 return grant

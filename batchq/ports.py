@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -127,11 +128,19 @@ class Grant:
 class Limiter(Protocol):
     """Reserves calls under a provider's limits, over every host, fairly between runs."""
 
-    def reserve(self, provider: ProviderSpec, lease: str, tokens: int, ttl_s: float) -> Grant:
+    def reserve(
+        self,
+        provider: ProviderSpec,
+        lease: str,
+        tokens: int,
+        ttl_s: float,
+        patience_s: float = math.inf,
+    ) -> Grant:
         """Takes one request, `tokens` tokens and a concurrency lease, or nothing of these.
 
-        A lease is named RUN/ANYTHING, and ends by itself after `ttl_s`. Raises RequestTooLarge
-        if `tokens` exceeds a whole limit.
+        A lease is named RUN/ANYTHING, and ends by itself after `ttl_s`. A call that is told to
+        wait for longer than `patience_s` has no place in line: it comes back at that moment, and
+        others go meanwhile. Raises RequestTooLarge if `tokens` exceeds a whole limit.
         """
         ...
 

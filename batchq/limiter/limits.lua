@@ -10,10 +10,11 @@
 --        4 queue   sorted set: lease that waits -> its tag (see line.py)
 --        5 due     sorted set: lease that waits -> the moment it was told
 --        6 runs    sorted set: run -> where its next tag begins
+--        7 away    sorted set: run -> when the last of its calls comes back that do not wait here
 -- Times are microseconds of the server's clock. Every decision has its twin in Python.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local state, leases, starts, queue, due, runs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local state, leases, starts, queue, due, runs, away = unpack(KEYS)
 
 -- What is kept in one field are numbers in the form of a JSON array.
 local function numbers(text)

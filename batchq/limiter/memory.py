@@ -123,8 +123,15 @@ class MemoryLimiter:
         self._origin_us = 10**15 - clock() * 1e6
         self._providers: dict[str, _Provider] = {}
 
-    def reserve(self, provider: ProviderSpec, lease: str, tokens: int, ttl_s: float) -> Grant:
-        """Takes one request, `tokens` tokens and a lease, or nothing of these."""
+    def reserve(
+        self,
+        provider: ProviderSpec,
+        lease: str,
+        tokens: int,
+        ttl_s: float,
+        patience_s: float = math.inf,
+    ) -> Grant:
+        """Takes one request, `tokens` tokens and a lease, or nothing; see ports.Limiter."""
         check_size(provider, tokens)
         wanted = paces(provider, tokens)
         with self._lock:
@@ -132,7 +139,8 @@ class MemoryLimiter:
             state.leases = {name: times for name, times in state.leases.items() if times[1] > now}
             if lease in state.leases:
                 return Grant(0.0)
-            return _Request(state, provider, wanted, lease, now).decide(tokens, ttl_s)
+            asked = _Request(state, provider, wanted, lease, now, patience_s * 1e6)
+            return asked.decide(tokens, ttl_s)
 
     def settle(
         self,
@@ -196,7 +204,9 @@ class _Request:
     wanted: tuple[Pace, ...]
     lease: str
     now: float
+    patience: float
     unit: float = _ALONE_US
+    whole: float = _ALONE_US  # the unit before it is divided by the run's priority
 
     def decide(self, tokens: int, ttl_s: float) -> Grant:
         state, now = self.state, self.now
@@ -205,7 +215,7 @@ class _Request:
         cap, is_found = self._cap()
         if cap:
             self.unit = max(self.unit, state.gap)
-        whole, self.unit = self.unit, math.ceil(self.unit / self.provider.priority)
+        self.whole, self.unit = self.unit, math.ceil(self.unit / self.provider.priority)
         state.line.prune(self.unit, now)
         if state.paused_until > now:
             return self._wait("pause", state.paused_until - now, 1000.0)
@@ -226,7 +236,7 @@ class _Request:
             step = blocked.step_us(rate.burst_now(blocked, now))
             return self._wait(blocked.name, longest, blocked.cost * step)
         if not state.line.is_turn(self.lease, self.unit, now):
-            return self._wait("turn", max(whole, SPACING_US[0]), 0.0)
+            return self._wait("turn", max(self.whole, SPACING_US[0]), 0.0)
         return self._grant(forced, tokens, ttl_s, is_found=is_found)
 
     def _limits(self) -> list[tuple[Pace, bool, float]]:
@@ -266,8 +276,11 @@ class _Request:
         return cap, is_found
 
     def _wait(self, name: str, wait: float, spread: float) -> Grant:
-        wait = self.state.line.join(self.lease, self.unit, wait, spread, self.now)
-        return Grant(max(1, math.ceil(wait)) / 1e6, name)
+        line, patience, now = self.state.line, self.patience, self.now
+        placed = line.join(self.lease, self.unit, wait, spread, patience, now)
+        if placed is None:
+            placed = line.come_back(self.lease, self.whole, name, wait, patience, now)
+        return Grant(max(1, math.ceil(placed)) / 1e6, name)
 
     def _grant(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -24,9 +25,10 @@ from batchq.ports import Feedback, Grant
 
 log = logging.getLogger(__name__)
 
-PARTS = ("state", "leases", "starts", "queue", "due", "runs")
+PARTS = ("state", "leases", "starts", "queue", "due", "runs", "away")
 _OTHERS = {-1: "pause", -2: "concurrency", -3: "outage", -4: "turn"}
 _NOTHING = Feedback()
+_FOR_EVER_S = 1e9
 
 
 class RedisLimiter:
@@ -43,15 +45,23 @@ class RedisLimiter:
         self._pause = client.register_script(script("pause.lua"))
         self._announced: set[tuple[str, Limits]] = set()
 
-    def reserve(self, provider: ProviderSpec, lease: str, tokens: int, ttl_s: float) -> Grant:
+    def reserve(
+        self,
+        provider: ProviderSpec,
+        lease: str,
+        tokens: int,
+        ttl_s: float,
+        patience_s: float = math.inf,
+    ) -> Grant:
         """Takes one request, `tokens` tokens and a lease, or nothing of these.
 
-        A lease that is held already is granted again and charged once.
+        A lease that is held already is granted again and charged once; see ports.Limiter.
         """
         check_size(provider, tokens)
         self._announce(provider)
         written = terms(provider.limits, provider.priority)
-        args = [lease, run_of(lease), int(ttl_s * 1e6), tokens, written]
+        patience_us = int(min(patience_s, _FOR_EVER_S) * 1e6)
+        args = [lease, run_of(lease), int(ttl_s * 1e6), tokens, written, patience_us]
         wait_us, index = _ask(self._reserve, provider, args)
         if wait_us == 0:
             return Grant(0.0, is_probe=index == 1)

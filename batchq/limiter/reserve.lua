@@ -2,11 +2,13 @@
 --
 -- KEYS   as in limits.lua
 -- ARGV   1 lease   2 its run   3 its time to live   4 its tokens   5 the limits: see terms.py
+--        6 for how long it may wait in line
 -- RETURN {wait, index}: wait 0 is granted, and index 1 makes it a probe; else index is that of the
---        limit in the way: -1 pause, -2 concurrency, -3 outage, -4 another run's turn.
+--        limit in the way: -1 pause, -2 concurrency, -3 outage, -4 another run's turn. A call that
+--        has to wait for longer than it may is not in line, and told when to come back.
 -- TIME   O(limits + log leases + log waiters), and expired leases in steps of 500
 local lease, run, ttl, tokens = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local terms = cjson.decode(ARGV[5])
+local terms, patience = cjson.decode(ARGV[5]), tonumber(ARGV[6])
 local cap, weight, is_adaptive = terms.cap, terms.weight, terms.adaptive
 local kept = redis.call('HMGET', state, unpack(terms.fields))
 local pause, breaker, gap = tonumber(kept[1] or 0), read_breaker(kept[2]), kept[4] and numbers(kept[4])[1]
@@ -76,19 +78,39 @@ local function next_tag()
   return math.max(reached, tonumber(redis.call('ZSCORE', runs, run) or 0))
 end
 
+-- See line.py, come_back.
+local function come_back(index, wait)
+  local spacing = index == -3 and SPACING_MAX_US or math.min(AWAY_SPACING_US, AWAY_SHARE * unweighted)
+  if index ~= -1 and index ~= -3 and wait <= HOPELESS_US then wait = math.min(wait, LOOK_US) end
+  local from = math.max(now + math.max(patience, wait), tonumber(redis.call('ZSCORE', away, run) or 0))
+  local at = math.ceil(from + spacing)
+  redis.call('ZREMRANGEBYSCORE', away, '-inf', now)
+  redis.call('ZADD', away, at, run)
+  keep(away, at - now)
+  return {at - now, index}
+end
+
 local function wait_in_line(index, wait, spread)
   if tonumber(redis.call('ZSCORE', leases, lease) or 0) > now then
     return {0, 0} -- the answer to an earlier call was lost on its way
   end
-  if not redis.call('ZSCORE', queue, lease) then
-    local tag = next_tag()
-    redis.call('ZADD', queue, tag, lease)
-    redis.call('ZADD', runs, tag + unit, run)
-  end
-  wait = math.max(1, math.ceil(wait + redis.call('ZRANK', queue, lease) * spread))
-  redis.call('ZADD', due, now + wait, lease)
   write('waited', (kept[8] or 0) + 1)
   redis.call('HSET', state, unpack(changed))
+  local tag
+  if not redis.call('ZSCORE', queue, lease) then
+    tag = next_tag()
+    redis.call('ZADD', queue, tag, lease)
+  end
+  local long = math.max(1, math.ceil(wait + redis.call('ZRANK', queue, lease) * spread))
+  if long > patience then
+    redis.call('ZREM', queue, lease)
+    redis.call('ZREM', due, lease)
+    if not tag then redis.call('ZINCRBY', runs, -unit, run) end
+    return come_back(index, wait)
+  end
+  wait = long
+  if tag then redis.call('ZADD', runs, tag + unit, run) end
+  redis.call('ZADD', due, now + wait, lease)
   if redis.call('PTTL', queue) < wait / 1000 + KEEP_MS / 2 then
     for _, key in ipairs({state, queue, due, runs}) do keep(key, wait) end
   end

@@ -28,6 +28,7 @@ SCENES = {
     ),
     "adaptive": Limits(adaptive=True),
     "adaptive below a bound": Limits((RateLimit("rpm", "requests", 400, 60),), 8, adaptive=True),
+    "one a second": Limits((RateLimit("rpm", "requests", 60, 60),)),
     "none": Limits(),
 }
 
@@ -101,7 +102,11 @@ def test_both_decide_alike(redis_client, clock, scene, seed) -> None:
             lease, tokens = waiting.pop(rng.randrange(len(waiting)))
         else:
             lease, tokens = f"{rng.choice('abc')}/{number}", rng.choice([10, 100, 400])
-        grants = [each.reserve(spec(lease), lease, tokens, 30.0) for each in (on_redis, in_memory)]
+        patience_s = rng.choice([0.5, 3.0, float("inf")])
+        grants = [
+            each.reserve(spec(lease), lease, tokens, 30.0, patience_s)
+            for each in (on_redis, in_memory)
+        ]
         assert grants[0].blocked_by == grants[1].blocked_by, (number, grants)
         assert grants[0].is_probe == grants[1].is_probe
         assert grants[0].wait_s == pytest.approx(grants[1].wait_s, rel=1e-3, abs=1e-3), number
