@@ -55,18 +55,18 @@ def lost_items(
     leases: Mapping[int, Lease],
     alive: Collection[str],
     *,
-    is_queue_empty: bool,
+    has_passed: bool,
 ) -> tuple[Item, ...]:
     """The items without an outcome that nobody will bring: to be sent again.
 
-    Those that a process started which is dead now; and, once the queue is empty, those that
-    nobody started. An item that a busy worker has fetched already may be sent twice by this;
-    its claim keeps it from being run twice.
+    Those that a process started which is dead now; and, once all messages of the batch have left
+    the queue (`has_passed`), those that nobody started. An item that a busy worker has fetched
+    already may be sent twice by this; its claim keeps it from being run twice.
     """
     return tuple(
         item
         for item in missing
-        if (_is_lost(leases[item.index], alive) if item.index in leases else is_queue_empty)
+        if (_is_lost(leases[item.index], alive) if item.index in leases else has_passed)
     )
 
 

@@ -51,9 +51,6 @@ class Settings(BaseSettings):
         description='modules whose functions workers may run, such as ["wildcards.*"]',
     )
     redis_server: str = Field("", description="path of a redis-server or valkey-server binary")
-    visibility_timeout_s: int = Field(
-        12 * 3600, gt=0, description="the transport's redelivery; longer than any item takes"
-    )
     lease_ttl_s: float = Field(
         15.0, gt=1, description="how long a process that says nothing is taken for alive"
     )

@@ -74,11 +74,15 @@ def held(run: str) -> str:
     return f"batchq:{{{run}}}:held"
 
 
-def canary(run: str) -> str:
-    """The report on the run's first items."""
-    return f"batchq:{{{run}}}:canary"
-
-
 def lock(run: str) -> str:
     """The lock of whoever advances the run."""
     return f"batchq:{{{run}}}:lock"
+
+
+SENT_AT = "sent_at"
+"""The header of a message that says when its batch was sent, in seconds since the epoch."""
+
+
+def canary(run: str) -> str:
+    """What the first items of a run cost, and what was decided."""
+    return f"batchq:{{{run}}}:canary"

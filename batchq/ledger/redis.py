@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -211,17 +212,21 @@ class RedisLedger:
     @or_queue_error
     def open_batch(
         self, run: str, step: int, batch: int, outcomes: Sequence[Outcome] = (), *, dispatches: int
-    ) -> None:
-        """Opens a batch for its items, or again, with the outcomes it has from before."""
+    ) -> float:
+        """Opens a batch for its items, or again, with the outcomes it has from before.
+
+        Returns the time that its messages are to bear.
+        """
+        sent_at = round(time.time(), 3)
         with self.client.pipeline() as pipe:
-            value = f"{time.time():.3f} {dispatches}"
-            pipe.hset(keys.open_batches(run), f"{step}:{batch}", value)
+            pipe.hset(keys.open_batches(run), f"{step}:{batch}", f"{sent_at:.3f} {dispatches}")
             if outcomes:
                 pipe.hset(
                     keys.outcomes(run, step, batch),
                     mapping={str(one.index): encode(one).decode() for one in outcomes},
                 )
             pipe.execute()
+        return sent_at
 
     @or_queue_error
     def close_batch(self, run: str, step: int, batch: int) -> None:
@@ -267,6 +272,14 @@ class RedisLedger:
         return int(self.client.llen(queue))
 
     @or_queue_error
+    def oldest_message(self, queue: str) -> float:
+        """When the message was sent that is next in a queue; infinity for an empty queue."""
+        text = self.client.lindex(queue, -1)
+        if text is None:
+            return math.inf
+        return float(json.loads(cast("str", text))["headers"].get(keys.SENT_AT, 0.0))
+
+    @or_queue_error
     def in_flight(self, run: str) -> int:
         """How many items run right now, on all hosts."""
         with self.client.pipeline(transaction=False) as pipe:
@@ -293,7 +306,7 @@ class RedisLedger:
     def quiesce(self, run: str, queues: Sequence[str]) -> None:
         """Lets nothing of a run move whose broker nobody uses: no message, no lock, no look."""
         with self.client.pipeline() as pipe:
-            pipe.delete(*queues, "unacked", "unacked_index", keys.lock(run))
+            pipe.delete(*queues, keys.lock(run))
             pipe.zrem(keys.DUE, run)
             pipe.hset(keys.run(run), "state", RunState.PAUSED.value)
             pipe.execute()

@@ -94,8 +94,7 @@ class _Mover:
         state = self.ledger.state(self.run) or RunState.CANCELLED
         verdict = judge_batch(items, outcomes, state, opened.dispatches)
         if verdict.fate is Fate.AGAIN:
-            self.ledger.open_batch(self.run, number, batch, dispatches=opened.dispatches + 1)
-            self._send_again(step, batch, verdict.missing)
+            self._send_again(step, batch, verdict.missing, opened.dispatches + 1)
         elif verdict.fate is Fate.PARK:
             self.folder.park_batch(number, batch, outcomes, step.output)
             self.ledger.close_batch(self.run, number, batch)
@@ -214,12 +213,12 @@ class _Mover:
         """Sends the items of a batch that have no outcome from before."""
         number = step.spec.number
         kept = self.folder.parked(number, batch)
-        self.ledger.open_batch(self.run, number, batch, kept, dispatches=1)
+        sent_at = self.ledger.open_batch(self.run, number, batch, kept, dispatches=1)
         items = self.folder.batch(number, batch, step.pacing.batch_size)
         outcomes = self.ledger.outcomes(self.run, number, batch)
         missing = missing_items(items, outcomes)
         if missing:
-            dispatch_batch(self.run, step, batch, missing, self.app)
+            dispatch_batch(self.run, step, batch, missing, sent_at, self.app)
         else:
             self._record(step, batch, outcomes)
 
@@ -236,11 +235,11 @@ class _Mover:
         if not missing or not (is_running or is_held):
             self.settle(number, batch)  # its callback never came
             return
-        is_queue_empty = self.ledger.queue_length(f"batchq.{step.queue}") == 0
-        found = lost_items(missing, leases, alive, is_queue_empty=is_queue_empty)
+        # A queue is first in, first out: a later message at its head, and ours are out.
+        has_passed = self.ledger.oldest_message(f"batchq.{step.queue}") > opened.sent_at
+        found = lost_items(missing, leases, alive, has_passed=has_passed)
         if found and is_running:
-            self.ledger.open_batch(self.run, number, batch, dispatches=opened.dispatches)
-            self._send_again(step, batch, found)
+            self._send_again(step, batch, found, opened.dispatches)
 
     def _log_pace(self, step: StepPlan, batch: int, batches: int) -> None:
         """Notes when a batch goes out, where the manifest says how fast they are to go."""
@@ -254,7 +253,9 @@ class _Mover:
                 batches=batches,
             )
 
-    def _send_again(self, step: StepPlan, batch: int, items: tuple[Item, ...]) -> None:
+    def _send_again(
+        self, step: StepPlan, batch: int, items: tuple[Item, ...], dispatches: int
+    ) -> None:
         self.folder.append_log(
             "items sent again",
             at=time.time(),
@@ -270,7 +271,8 @@ class _Mover:
             step.spec.name,
             extra={"run": self.run},
         )
-        dispatch_batch(self.run, step, batch, items, self.app)
+        sent_at = self.ledger.open_batch(self.run, step.spec.number, batch, dispatches=dispatches)
+        dispatch_batch(self.run, step, batch, items, sent_at, self.app)
 
     def _give_up(self, number: int, batch: int, missing: tuple[Item, ...]) -> None:
         leases = self.ledger.leases(self.run, number, batch)

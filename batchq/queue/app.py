@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from batchq.services import Services
 
 LOCAL_BROKER = "redis://127.0.0.1:6379/0"
+TRANSPORT_OPTIONS = {
+    "socket_timeout": 30.0,
+    "socket_connect_timeout": 5.0,
+    "health_check_interval": 25,
+}
 
 
 class BatchqApp(Celery):
     """A Celery app that knows its settings, and makes the process's services when first asked."""
 
+    amqp_cls = "batchq.queue.transport:Amqp"
     settings: Settings
     _services: Services | None = None
 
@@ -50,7 +56,7 @@ def make_app(settings: Settings) -> BatchqApp:
         broker_url=broker,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options=_transport_options(settings),
+        broker_transport_options=TRANSPORT_OPTIONS,
         result_backend=f"batchq.queue.backend:Backend+{backend_url(broker)}",
         result_backend_thread_safe=True,  # else every greenlet opens a connection of its own
         result_backend_transport_options={"retry_policy": {"timeout": 600.0}},
@@ -77,15 +83,6 @@ def make_app(settings: Settings) -> BatchqApp:
 
     app.steps["worker"].update([CoordinatorStep, HeartbeatStep])
     return app
-
-
-def _transport_options(settings: Settings) -> dict[str, Any]:
-    return {
-        "visibility_timeout": settings.visibility_timeout_s,
-        "socket_timeout": 30.0,
-        "socket_connect_timeout": 5.0,
-        "health_check_interval": 25,
-    }
 
 
 @celeryd_init.connect

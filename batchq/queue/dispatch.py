@@ -9,6 +9,7 @@ from celery import Celery, chord, group
 from celery.utils import uuid
 from kombu.utils.json import dumps, loads
 
+from batchq.ledger.keys import SENT_AT
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_message
@@ -18,9 +19,9 @@ HARD_LIMIT_SLACK_S = 30
 
 
 def dispatch_batch(
-    run: str, step: StepPlan, batch: int, items: Sequence[Item], app: Celery
+    run: str, step: StepPlan, batch: int, items: Sequence[Item], sent_at: float, app: Celery
 ) -> None:
-    """Publishes a chord over the items. The ledger must have opened the batch before.
+    """Publishes a chord over the items. The ledger must have opened the batch, at `sent_at`.
 
     The callback comes also if a task's process died (see `Backend.chord_error_from_stack`): the
     ledger, not the chord's results, says what became of the items.
@@ -30,7 +31,11 @@ def dispatch_batch(
         ((encode_message(ItemRef(run, number, batch, item.index), item),), f"({item.id!r},)")
         for item in items
     ]
-    options: dict[str, Any] = {"queue": f"batchq.{step.queue}", "kwargsrepr": "{}"}
+    options: dict[str, Any] = {
+        "queue": f"batchq.{step.queue}",
+        "kwargsrepr": "{}",
+        "headers": {SENT_AT: sent_at},
+    }
     options.update(_time_limits(step))
     header = UniformGroup(app.signature(RUN_ITEM, **options), calls, app)
     collate = app.signature(

@@ -201,7 +201,7 @@ def test_a_message_of_a_done_item_that_comes_again_is_not_run(cluster):
     app.send_task("batchq.collate_batch", args=(info.run, 1, 0), queue="batchq.control")
 
     client = cluster.services.redis
-    cluster.wait_for(lambda: not client.exists("batchq.cpu", "unacked"), "all are taken")
+    cluster.wait_for(lambda: not client.exists("batchq.cpu"), "all are taken")
     assert calls(cluster) == Counter(range(1, 6))
     assert len(list(folder.read_collated(1))) == 5
 

@@ -18,7 +18,13 @@ from batchq.settings import Settings
 
 QUEUE = "test.header"
 CALLS = [(({"n": number},), f"({number!r},)") for number in range(12)]
-OPTIONS = {"queue": QUEUE, "kwargsrepr": "{}", "soft_time_limit": 5.0, "time_limit": 35.0}
+OPTIONS = {
+    "queue": QUEUE,
+    "kwargsrepr": "{}",
+    "soft_time_limit": 5.0,
+    "time_limit": 35.0,
+    "headers": {"sent_at": 12.5},
+}
 
 
 @pytest.fixture

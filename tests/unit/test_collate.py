@@ -78,13 +78,13 @@ def test_an_incomplete_batch_of_a_stopped_run_is_parked(state):
 def test_an_item_whose_process_is_dead_is_lost_and_one_that_runs_is_not():
     leases = {0: Lease("dead", 1), 1: Lease("alive", 1)}
 
-    found = lost_items(ITEMS, leases, {"alive"}, is_queue_empty=False)
+    found = lost_items(ITEMS, leases, {"alive"}, has_passed=False)
 
     assert [item.id for item in found] == ["0"]
 
 
 def test_an_item_that_nobody_started_is_lost_once_the_queue_is_empty():
-    found = lost_items(ITEMS, {1: Lease("alive", 1)}, {"alive"}, is_queue_empty=True)
+    found = lost_items(ITEMS, {1: Lease("alive", 1)}, {"alive"}, has_passed=True)
 
     assert [item.id for item in found] == ["0", "2"]
 
