@@ -10,6 +10,7 @@ __all__ = [
     "AuthFailed",
     "BadRequest",
     "BatchqError",
+    "BudgetUsedUp",
     "ConnectionFailed",
     "ContextTooLong",
     "Item",
@@ -42,6 +43,7 @@ __all__ = [
     "Summary",
     "TaskError",
     "Truncated",
+    "UnknownModel",
     "Usage",
     "UsageError",
     "__version__",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         AuthFailed,
         BadRequest,
         BatchqError,
+        BudgetUsedUp,
         ConnectionFailed,
         ContextTooLong,
         LimitError,
@@ -82,6 +85,7 @@ if TYPE_CHECKING:
         StoreError,
         TaskError,
         Truncated,
+        UnknownModel,
         UsageError,
     )
     from batchq.loader import check_manifest, load_manifest

@@ -21,7 +21,7 @@ _NORMAL_FORMS = (
     (re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>`]+", re.IGNORECASE), "<url>"),
     (re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`\n]*`|“[^”\n]*”|«[^»\n]*»'), "<text>"),
     (re.compile(r"(?<![A-Za-z0-9_])'(?:[^'\\\n]|\\.)*'(?![A-Za-z0-9_])"), "<text>"),
-    (re.compile(r"(?<![\w<./])(?:[A-Za-z]:\\|~?\.{0,2}/)[^\s'\"<>:,;()]+"), "<path>"),
+    (re.compile(r"(?<![\w<>./])(?:[A-Za-z]:\\|~?\.{0,2}/)[^\s'\"<>:,;()]+"), "<path>"),
     (re.compile(r"\b(?=[a-zA-Z_-]*\d)[a-zA-Z0-9]+(?:[_-][a-zA-Z0-9]+)+\b"), "<id>"),
     (re.compile(r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{6,}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"[-+]?\d+(?:[.,:]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE), "<n>"),
