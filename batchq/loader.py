@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from batchq.bounds import overridden_bounds
 from batchq.checks import check, near
 from batchq.errors import ManifestError, Problem, UsageError
+from batchq.guards import overridden_bounds
 from batchq.manifest import (
     STEP_ALIASES,
     TOP_ALIASES,
@@ -319,7 +319,7 @@ def _overridden(manifest: Manifest, overrides: Overrides) -> Manifest:
             {f"providers.{name}.cache": "{max_age: 0s}"
              for name, provider in manifest.providers.items() if provider.cache is not None}
         )  # fmt: skip
-    bounds, said = overridden_bounds(
+    guards, said = overridden_bounds(
         manifest.budget,
         manifest.canary,
         overrides.max_cost_nusd,
@@ -327,7 +327,7 @@ def _overridden(manifest: Manifest, overrides: Overrides) -> Manifest:
         asks_nothing=overrides.asks_nothing,
     )
     commands.update(said)
-    changed = manifest.model_copy(update={**changes, **bounds, "steps": steps})
+    changed = manifest.model_copy(update={**changes, **guards, "steps": steps})
     return changed.with_origin(replace(manifest.origin, commands=commands))
 
 

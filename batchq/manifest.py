@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
-from batchq.bounds import Budget, Canary, unless_false
+from batchq.guards import Budget, Canary, unless_false
 from batchq.scalars import (
     Count,
     Duration,

@@ -1,4 +1,4 @@
-"""The parts of a manifest that bound a whole run: its budget and its canary."""
+"""The parts of a manifest that guard a whole run: its budget and its canary."""
 
 from __future__ import annotations
 
