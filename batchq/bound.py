@@ -10,13 +10,17 @@ NEARLY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class ProviderLoad:
-    """How a provider is used at the moment, over all hosts: `limits` has (name, used, amount)."""
+    """How a provider is used at the moment, over all hosts: `limits` has (name, used, amount).
+
+    `blocked_by` is what the last call had to wait for that had to.
+    """
 
     name: str
     waiting: int
     limits: Sequence[tuple[str, float, float]]
     breaker: str = "closed"
     paused_s: float = 0.0
+    blocked_by: str = ""
 
 
 def bound_by(
@@ -25,13 +29,13 @@ def bound_by(
     in_flight: int,
     slots: int,
     queued: int,
-    delay_s: float = 0.0,
+    has_more: bool = False,
     budget: str = "",
 ) -> str:
     """Names what keeps a run from going faster; "" where nothing is known to.
 
-    `queued` are items that wait for a worker, `delay_s` is the time to the next batch where only
-    that is waited for, `budget` says so where the budget is in the way.
+    `queued` are items that wait for a worker, `has_more` tells of batches that were not sent yet,
+    `budget` says so where the budget is in the way.
     """
     if budget:
         return budget
@@ -41,11 +45,13 @@ def bound_by(
         if load.paused_s > 0:
             return f"{load.name}: paused by the provider"
     for load in loads:
-        if load.waiting and (tightest := _tightest(load)):
-            return f"{load.name} {tightest}"
+        if load.waiting and load.blocked_by == "turn":
+            return f"{load.name}: shared with other runs"
+        if load.waiting and (limit := load.blocked_by or _tightest(load)):
+            return f"{load.name} {limit}"
     if queued and slots and in_flight >= NEARLY * slots:
         return "workers"
-    if delay_s > 0 and not queued:
+    if has_more and not queued:
         return "pacing"
     return "latency" if in_flight else ""
 

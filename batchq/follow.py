@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from batchq.bottleneck import what_bounds
 from batchq.errors import QueueError
 from batchq.exits import EXIT_INTERRUPTED, EXIT_TIMED_OUT, INTERRUPTED, exit_code
 from batchq.interrupts import Interrupts
@@ -19,6 +20,7 @@ POLL_S = 0.15
 # A coordinator that died cannot say that it has nothing more to do.
 QUIET_S = 10.0
 NOBODY_WORKS_S = 8.0
+BOUND_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Follower:
     _code: int | None = None
     _quiet_since: float | None = None
     _said_nobody: bool = False
+    _bound_by: str = ""
+    _bound_at: float = -BOUND_EVERY_S
     _done: int = 0
     _done_at: float = field(default_factory=time.monotonic)
 
@@ -79,7 +83,10 @@ class Follower:
                 f"Redis does not know run {self.run} any more: it was emptied, or this is another "
                 "one. Go on from the run folder with `batchq resume`."
             )
-        return seen
+        now = time.monotonic()
+        if now - self._bound_at >= BOUND_EVERY_S:
+            self._bound_by, self._bound_at = what_bounds(seen, self.services), now
+        return replace(seen, bound_by=self._bound_by)
 
     def _wants_to_end(self, waited: float) -> int | None:
         if self.interrupts.is_set:

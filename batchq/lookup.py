@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from batchq.bottleneck import what_bounds
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, UsageError
 from batchq.labels import require_changeable
@@ -35,7 +36,7 @@ class Found:
         if self.services is not None:
             seen = progress(self.run, self.services, time.time())
             if seen is not None:
-                return seen
+                return replace(seen, bound_by=what_bounds(seen, self.services))
         assert self.record is not None
         return progress_of_record(self.record)
 

@@ -204,9 +204,13 @@ class Budgets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CanaryReport:
-    """What the first items of a run came to, and what the rest of it is estimated to take."""
+    """What the first items of a run came to, and what the rest of it is estimated to take.
 
-    state: Literal["passed", "asking", "failing"]
+    An `asking` or `failing` run stands still until somebody approves. `rest` counts calls and
+    tokens over all steps; its money is None where a price is unknown.
+    """
+
+    state: Literal["passed", "asking", "failing", "approved"]
     items: int
     failed: int
     usage: Usage
@@ -215,6 +219,11 @@ class CanaryReport:
     rest: Usage
     rest_cost_usd: float | None
     rest_s: float
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the other items may follow."""
+        return self.state in ("passed", "approved")
 
 
 class Claim(StrEnum):
@@ -358,6 +367,7 @@ class Progress:
     started_at: float
     updated_at: float
     recent: tuple[str, ...] = ()
+    bound_by: str = ""
     budget: BudgetUse | None = None
     canary: CanaryReport | None = None
 

@@ -127,6 +127,7 @@ class PlainView(QuietView):
         words = [f"{summary.retries:,} retried"] if summary.retries else []
         words += [f"{summary.cached:,} from cache"] if summary.cached else []
         words += [cost_text(progress)] if summary.usage.calls else []
+        words += [f"bound by {progress.bound_by}"] if progress.bound_by else []
         return "; ".join([progress.state.value, *steps, *filter(None, [", ".join(words)])])
 
     def _step(self, step: StepProgress, progress: Progress) -> str:

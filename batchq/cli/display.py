@@ -86,6 +86,8 @@ class LiveView:
         if usage.calls:
             words.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
             words.append(cost_text(progress))
+        if progress.bound_by:
+            words.append(f"bound by {progress.bound_by}")
         return "  ".join(words)
 
     def __enter__(self) -> Self:

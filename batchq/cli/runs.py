@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from batchq.budget import budget_text
 from batchq.cli.output import duration, local_time, money, put, put_json, say, seconds_text, table
 from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
@@ -73,7 +74,16 @@ def _status_lines(seen: Progress) -> list[str]:
     cost = f"  {cost_text(seen)}" if seen.summary.usage.calls else ""
     cached = f", {seen.summary.cached:,} from cache" if seen.summary.cached else ""
     counts = f"  {seen.in_flight:,} in flight, {seen.summary.retries:,} retried{cached}{cost}"
-    return [head, *table(rows), counts, *(f"  {failure}" for failure in seen.recent[:5])]
+    bound = [f"  bound by {seen.bound_by}"] if seen.bound_by else []
+    budget = [f"  budget: {budget_text(seen.budget)}"] if seen.budget else []
+    return [
+        head,
+        *table(rows),
+        counts,
+        *bound,
+        *budget,
+        *(f"  {failure}" for failure in seen.recent[:5]),
+    ]
 
 
 class _ManyStatuses(click.Command):

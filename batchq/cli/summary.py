@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from batchq.amounts import count, duration, money
+from batchq.budget import budget_text
 from batchq.errors import StoreError
 from batchq.plan import is_remote
-from batchq.ports import Progress, RunState
+from batchq.ports import BudgetUse, Progress, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def as_json(progress: Progress) -> dict[str, Any]:
         "version": progress.version,
         "state": progress.state.value,
         "reason": progress.reason,
+        "bound_by": progress.bound_by,
         "items": {
             "total": sum(step.total for step in progress.steps),
             "ok": summary.ok,
@@ -88,10 +90,26 @@ def as_json(progress: Progress) -> dict[str, Any]:
         "output_tokens": summary.usage.output_tokens,
         "cost_usd": round(summary.usage.cost_usd, 9),
         "unpriced_calls": summary.usage.unpriced_calls,
+        "budget": _budget_json(progress.budget),
         "duration_s": round(max(0.0, progress.updated_at - progress.started_at), 1),
         "folder": progress.folder,
         "collated": list(files.collated),
         "errors": list(files.errors),
+    }
+
+
+def _budget_json(use: BudgetUse | None) -> dict[str, Any] | None:
+    if use is None:
+        return None
+    limit = use.budget.nusd
+    return {
+        "usd": None if limit is None else limit / 1e9,
+        "tokens": use.budget.tokens,
+        "on_exceeded": use.budget.on_exceeded,
+        "spent_usd": use.spent_nusd / 1e9,
+        "spent_tokens": use.spent_tokens,
+        "reserved_usd": use.held_nusd / 1e9,
+        "reserved_tokens": use.held_tokens,
     }
 
 
@@ -114,6 +132,8 @@ def summary_lines(progress: Progress) -> list[str]:
         tokens = f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens"
         cost = money(usage.cost_usd, usage.unpriced_calls)
         lines.append(f"  cost     {cost}, {count(usage.calls, 'call')}, {tokens}")
+    if progress.budget is not None:
+        lines.append(f"  budget   {budget_text(progress.budget)}")
     files = find_files(progress.folder)
     lines += [f"  result   {path}" for path in files.collated]
     lines += [f"  errors   {path}" for path in files.errors]

@@ -284,8 +284,9 @@ class RedisLedger:
         """How many items run right now, on all hosts."""
         with self.client.pipeline(transaction=False) as pipe:
             for step, batch in self.open_batches(run):
-                pipe.hlen(keys.leases(run, step, batch))
-            return sum(pipe.execute())
+                pipe.hvals(keys.leases(run, step, batch))
+            leases = [lease for found in pipe.execute() for lease in found]
+        return sum(lease.split(" ")[1] != LATER for lease in leases)
 
     @or_queue_error
     def recent(self, run: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from batchq.errors import UsageError
@@ -43,7 +43,10 @@ class LimitUse:
 
 @dataclass(frozen=True, slots=True)
 class ProviderUse:
-    """What all hosts do with one provider right now. `waiting` has the calls by run."""
+    """What all hosts do with one provider right now. `waiting` has the calls in line by run.
+
+    Of the runs in `away`, items wait elsewhere, too. `blocked_by` is what was last waited for.
+    """
 
     key: str
     name: str
@@ -59,6 +62,8 @@ class ProviderUse:
     breaker: str
     paused_s: float
     outage_s: float
+    away: frozenset[str] = frozenset()
+    blocked_by: str = ""
 
     def limit(self, name: str) -> float | None:
         """The amount of a limit that is in force."""
@@ -90,12 +95,14 @@ def usage(client: redis.Redis) -> list[ProviderUse]:
             pipe.time()
             pipe.zrange(limit_key(key, "leases"), 0, -1, withscores=True)
             pipe.zrange(limit_key(key, "due"), 0, _WAITERS_READ, withscores=True)
-            state, clock, leases, due = pipe.execute()
+            pipe.zrange(limit_key(key, "away"), 0, -1, withscores=True)
+            state, clock, leases, due, back = pipe.execute()
         now = clock[0] * 1e6 + clock[1]
         fields = {_text(name): _text(value) for name, value in state.items()}
         in_flight = sum(expiry > now for _, expiry in leases)
         waiting = Counter(run_of(_text(one)) for one, at in due if at > now - 2e6)
-        found.append(_use(key, about, fields, in_flight, waiting, now))
+        away = frozenset(_text(run) for run, at in back if at > now)
+        found.append(replace(_use(key, about, fields, in_flight, waiting, now), away=away))
     return found
 
 
@@ -153,6 +160,7 @@ def _use(
         breaker=breaker.word(now),
         paused_s=max(0.0, (float(state.get("pause", 0)) - now) / 1e6),
         outage_s=max(0.0, (now - breaker.since) / 1e6) if breaker.opens else 0.0,
+        blocked_by=state.get("blocked", ""),
     )
 
 

@@ -4,7 +4,8 @@
 --        1 state   hash. Of each limit N: N (its TAT), N:burst, N:large (time of the last large
 --                  request), N:idle (when it last stood idle), N:learned (see adaptive.py),
 --                  N:told (by the provider), N:set (by hand). Of all: pause, paused (when it
---                  began), breaker (see breaker.py), meter, gap, reached, counts
+--                  began), breaker (see breaker.py), meter, gap, reached, blocked
+--                  (what the last call waited for), counts
 --        2 leases  sorted set: lease -> expiry
 --        3 starts  hash: lease -> time of its grant
 --        4 queue   sorted set: lease that waits -> its tag (see line.py)

@@ -90,11 +90,14 @@ local function come_back(index, wait)
   return {at - now, index}
 end
 
+local OTHERS = {[-1] = 'pause', [-2] = 'concurrency', [-3] = 'outage', [-4] = 'turn'}
+
 local function wait_in_line(index, wait, spread)
   if tonumber(redis.call('ZSCORE', leases, lease) or 0) > now then
     return {0, 0} -- the answer to an earlier call was lost on its way
   end
   write('waited', (kept[8] or 0) + 1)
+  write('blocked', OTHERS[index] or limits[index].name)
   redis.call('HSET', state, unpack(changed))
   local tag
   if not redis.call('ZSCORE', queue, lease) then

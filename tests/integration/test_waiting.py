@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import json
 
+from click.testing import CliRunner
+
+from batchq.cli.runs import status_command
+from batchq.limiter.desk import ProviderUse
+from batchq.ports import RunState
+from batchq.queue import control
+
 
 def test_an_exhausted_provider_keeps_no_item_of_another_from_running(
     cluster, simulator, redis_client
@@ -37,3 +44,39 @@ def test_an_exhausted_provider_keeps_no_item_of_another_from_running(
     assert ledger.counters(slow.run, 1)["failed"] == 0
     [use] = [one for one in cluster.services.tools.limiter.usage() if one.name == "slow"]
     assert use.granted < 6
+
+
+def test_a_run_under_a_tight_limit_says_so_and_pauses_although_items_wait_elsewhere(
+    cluster, simulator, monkeypatch
+) -> None:
+    url = simulator().url
+    (cluster.folder / "i.json").write_text(json.dumps([{"n": n} for n in range(40)]))
+    (cluster.folder / "p.md").write_text("Say {n}")
+    cluster.coordinator()
+    cluster.worker("-Q", "batchq.llm", "-P", "threads", "-c", "8")
+    run = cluster.submit(f"""
+        name: tight
+        providers:
+          slow: {{kind: openai, base_url: "{url}", model: m, limits: {{rpm: 30}}}}
+        steps:
+          - {{name: ask, input: i.json, prompt: p.md, batch_size: 40}}
+        """)
+    cluster.wait_for(lambda: _away(cluster, run.run), "items wait elsewhere", 20)
+    [use] = _away(cluster, run.run)
+    monkeypatch.setenv("BATCHQ_BROKER_URL", cluster.services.settings.broker_url)
+    monkeypatch.setenv("BATCHQ_HOME", str(cluster.services.settings.home))
+
+    told = json.loads(CliRunner().invoke(status_command, [run.run, "--json"]).stdout)
+    shown = CliRunner().invoke(status_command, [run.run]).stdout
+    control.stop(run.run, RunState.PAUSED, "enough", cluster.services)
+    cluster.wait_for(lambda: cluster.services.ledger.is_resting(run.run), "it is paused", 30)
+
+    assert told["bound_by"] == "slow rpm"
+    assert "bound by slow rpm" in shown
+    assert told["items"]["in_flight"] <= 8
+    assert use.blocked_by == "rpm"
+    assert not cluster.services.ledger.open_batches(run.run)
+
+
+def _away(cluster, run: str) -> list[ProviderUse]:
+    return [one for one in cluster.services.tools.limiter.usage() if run in one.away]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from batchq.bound import ProviderLoad, bound_by
@@ -15,8 +17,11 @@ FULL = ProviderLoad("p", 9, [("rpm", 590, 600), ("tpm", 100, 9000), ("concurrenc
         ({"loads": [FREE, ProviderLoad("q", 3, [], breaker="open")]}, "q: does not answer"),
         ({"loads": [ProviderLoad("q", 3, [], paused_s=4.0)]}, "q: paused by the provider"),
         ({"loads": [FULL]}, "p rpm"),
+        ({"loads": [replace(FULL, blocked_by="tpm")]}, "p tpm"),
+        ({"loads": [replace(FULL, blocked_by="turn")]}, "p: shared with other runs"),
+        ({"loads": [replace(FULL, waiting=0, blocked_by="tpm")]}, "latency"),
         ({"loads": [FREE], "in_flight": 25, "queued": 100}, "workers"),
-        ({"loads": [FREE], "in_flight": 0, "delay_s": 30.0}, "pacing"),
+        ({"loads": [FREE], "in_flight": 0, "has_more": True}, "pacing"),
         ({"loads": [FREE], "in_flight": 3}, "latency"),
         ({"loads": [FREE], "in_flight": 0}, ""),
     ],

@@ -86,7 +86,7 @@ def rpm(amount: float) -> Limits:
 
 
 @pytest.mark.parametrize("slots", [4, 64, 200])
-def test_more_waiters_than_patience_has_places_for_lose_nothing_of_the_rate(slots) -> None:
+def test_more_waiters_than_patience_has_places_for_lose_nothing_of_the_rate(slots: int) -> None:
     pool = Pool(rpm(1200), slots, {"a": 1500})
 
     pool.run(40)

@@ -52,7 +52,7 @@ class OpenLimiter:
     is_probing: bool = False
     outage_s: float = 0.0
 
-    def reserve(self, provider, lease, tokens, ttl_s, patience_s=None) -> Grant:
+    def reserve(self, provider, lease, tokens, ttl_s, patience_s) -> Grant:
         if self.waits:
             return Grant(self.waits.pop(0), "rpm")
         return Grant(0, is_probe=self.is_probing)
