@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from copy import copy
 from typing import NamedTuple
 
 import click
@@ -12,10 +13,11 @@ from batchq.version import __version__
 
 
 class Entry(NamedTuple):
-    """Where a command is, and what `batchq --help` says about it."""
+    """Where a command is, what `batchq --help` says about it, and what else it is named."""
 
     module: str
     help: str
+    same_as: str = ""
 
 
 COMMANDS = {
@@ -37,6 +39,7 @@ COMMANDS = {
     "label": Entry("review", "Say how mature a version is; final ones are read-only."),
     "mark": Entry("review", "Mark an item as good or bad."),
     "pause": Entry("watch", "Start no more items of a run; resume goes on."),
+    "unpause": Entry("submit", "Go on with a paused run; the same as resume.", "resume"),
     "cancel": Entry("watch", "End a run early; what is done is kept."),
     "limits": Entry("limits", "Show what is used of providers' limits, or change them."),
     "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),
@@ -59,8 +62,12 @@ class LazyGroup(click.Group):
         """Imports one command; None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"batchq.cli.{COMMANDS[cmd_name].module}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        entry = COMMANDS[cmd_name]
+        module = importlib.import_module(f"batchq.cli.{entry.module}")
+        command: click.Command = getattr(module, f"{entry.same_as or cmd_name}_command")
+        if entry.same_as:
+            command = copy(command)
+            command.name = cmd_name
         return command
 
     def resolve_command(
