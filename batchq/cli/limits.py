@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -46,15 +47,17 @@ def limits_command(
     if wanted and provider is None:
         raise UsageError("name the provider whose limits are to change: batchq limits NAME --set")
     shown: list[ProviderUse] = []
+    known: list[str] = []
     for limiter in _limiters(load_settings()):
         for use in limiter.usage():
+            known.append(use.name)
             if provider not in (None, use.name, use.key):
                 continue
             if wanted:
                 limiter.set_limits(use.key, **wanted)
             shown += [one for one in limiter.usage() if one.key == use.key]
     if provider is not None and not shown:
-        raise UsageError(f"no provider {provider!r} was called lately; `batchq limits` lists all")
+        raise UsageError(f"no provider {provider!r} was called lately; {_hint(provider, known)}")
     if as_json:
         put_json([asdict(one) for one in shown])
     elif not shown:
@@ -62,6 +65,13 @@ def limits_command(
     for use in () if as_json else shown:
         for line in _lines(use):
             put(line)
+
+
+def _hint(provider: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(provider, dict.fromkeys(known), n=3)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there are: {', '.join(dict.fromkeys(known)) or 'none'}"
 
 
 def _read_changes(changes: tuple[str, ...], undone: tuple[str, ...]) -> dict[str, float | None]:
@@ -124,7 +134,10 @@ def _lines(use: ProviderUse) -> Iterator[str]:
         rows.append(("  in flight", f"{use.in_flight:,}", "", "", ""))
     yield from table(rows, "<>>>")
     for run, number in sorted(use.waiting.items(), key=lambda one: -one[1]):
-        yield f"  {number:,} of {run} wait"
+        yield f"  {number:,} of {run} wait{' in line, others come back later' * (run in use.away)}"
+    for run in use.away:
+        if run not in use.waiting:
+            yield f"  items of {run} wait, and come back later"
 
 
 def _row(use: ProviderUse, limit: LimitUse) -> tuple[str, ...]:

@@ -26,6 +26,14 @@ SET_KEEP_S = 30 * 24 * 3600
 LARGEST = 1e9
 _WAITERS_READ = 10_000
 _MINUTE_US = 60e6
+_RESCALE = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local ahead = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) - now
+if ahead > 0 then
+  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + math.ceil(ahead * ARGV[2])))
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class ProviderUse:
     breaker: str
     paused_s: float
     outage_s: float
-    away: frozenset[str] = frozenset()
+    away: tuple[str, ...] = ()
     blocked_by: str = ""
 
     def limit(self, name: str) -> float | None:
@@ -101,7 +109,7 @@ def usage(client: redis.Redis) -> list[ProviderUse]:
         fields = {_text(name): _text(value) for name, value in state.items()}
         in_flight = sum(expiry > now for _, expiry in leases)
         waiting = Counter(run_of(_text(one)) for one, at in due if at > now - 2e6)
-        away = frozenset(_text(run) for run, at in back if at > now)
+        away = tuple(sorted(_text(run) for run, at in back if at > now))
         found.append(replace(_use(key, about, fields, in_flight, waiting, now), away=away))
     return found
 
@@ -109,11 +117,12 @@ def usage(client: redis.Redis) -> list[ProviderUse]:
 def set_limits(client: redis.Redis, key: str, **limits: float | None) -> None:
     """Sets limits of a provider for all hosts until they are unset with None.
 
-    What was found out about them is forgotten. Raises UsageError for a limit that makes no sense.
+    What was found out about them is forgotten, and what was granted counts as much of the new
+    amount as of the old one. Raises UsageError for a limit that makes no sense.
     """
     for name, amount in limits.items():
         check_limit(name, amount)
-    state = limit_key(key, "state")
+    state, before = limit_key(key, "state"), _amounts(client, key)
     with client.pipeline() as pipe:
         for name, amount in limits.items():
             pipe.hdel(state, f"{name}:learned")
@@ -123,6 +132,15 @@ def set_limits(client: redis.Redis, key: str, **limits: float | None) -> None:
                 pipe.hset(state, f"{name}:set", f"{amount:.6f}")
                 pipe.expire(state, SET_KEEP_S)
         pipe.execute()
+    after = _amounts(client, key)
+    for name in limits:
+        old, new = before.get(name), after.get(name)
+        if name != "concurrency" and old and new and old != new:
+            client.eval(_RESCALE, 1, state, name, str(old / new))
+
+
+def _amounts(client: redis.Redis, key: str) -> dict[str, float | None]:
+    return {one.name: one.amount for use in usage(client) if use.key == key for one in use.limits}
 
 
 def check_limit(name: str, amount: float | None) -> None:
