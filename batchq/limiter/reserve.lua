@@ -11,6 +11,20 @@ local lease, run, ttl, tokens = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(AR
 local terms, patience = cjson.decode(ARGV[5]), tonumber(ARGV[6])
 local cap, weight, is_adaptive = terms.cap, terms.weight, terms.adaptive
 local kept = redis.call('HMGET', state, unpack(terms.fields))
+
+-- A clock that was set back: the last grant counts as made now, and moments that are told are void.
+local ahead = kept[3] and numbers(kept[3])[1] - now or 0
+if ahead > SET_BACK_US then
+  redis.call('HDEL', state, 'meter', 'pause', 'paused', 'breaker', 'gap', 'swept', 'kept', 'reached',
+             'concurrency:learned')
+  for _, one in ipairs(terms.limits) do
+    local tat = tonumber(redis.call('HGET', state, one[1]) or 0)
+    if tat > 0 then redis.call('HSET', state, one[1], whole(tat - ahead)) end
+    redis.call('HDEL', state, one[1] .. ':large', one[1] .. ':idle', one[1] .. ':learned')
+  end
+  redis.call('DEL', queue, due, runs, away)
+  kept = redis.call('HMGET', state, unpack(terms.fields))
+end
 local pause, breaker, gap = tonumber(kept[1] or 0), read_breaker(kept[2]), kept[4] and numbers(kept[4])[1]
 local limits = read_limits(terms.limits, tokens, kept, 13)
 local changed = {}

@@ -11,6 +11,8 @@ METER_US = 5_000_000.0
 OVERLOADED_US = 1_000_000.0
 """How long all stop for an overloaded provider that does not say for how long."""
 _KEEP_MS = 300_000
+_SET_BACK_US = 1_000_000.0
+"""A last grant that lies so far ahead shows that the server's clock was set back."""
 
 _CONSTANTS = {
     "LARGEST": adaptive.LARGEST,
@@ -42,6 +44,7 @@ _CONSTANTS = {
     "METER_US": METER_US,
     "OVERLOADED_US": OVERLOADED_US,
     "KEEP_MS": _KEEP_MS,
+    "SET_BACK_US": _SET_BACK_US,
 }
 
 

@@ -111,3 +111,23 @@ def test_both_decide_alike(redis_client, clock, scene, seed) -> None:
         assert grants[0].is_probe == grants[1].is_probe
         assert grants[0].wait_s == pytest.approx(grants[1].wait_s, rel=1e-3, abs=1e-3), number
         (held if grants[0].is_granted else waiting).append((lease, tokens))
+
+
+def test_a_clock_that_is_set_back_costs_neither_an_hour_nor_a_grant_too_many(
+    redis_client, clock
+) -> None:
+    limiter = RedisLimiter(redis_client)
+    spec = ProviderSpec(uuid.uuid4().hex, "openai", "http://x", "m", limits=SCENES["one a second"])
+    limiter.reserve(spec, "a/0", 100, 30.0)
+    limiter.reserve(spec, "a/1", 100, 30.0)
+    limiter.pause(spec, 5.0)
+
+    clock.move(-3600)
+    waits = limiter.reserve(spec, "a/1", 100, 30.0)
+    clock.move(waits.wait_s)
+    granted = limiter.reserve(spec, "a/1", 100, 30.0)
+    after = limiter.reserve(spec, "a/2", 100, 30.0)
+
+    assert 0.9 < waits.wait_s < 1.1
+    assert granted.is_granted
+    assert 0.9 < after.wait_s < 1.1
