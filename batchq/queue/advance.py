@@ -26,6 +26,7 @@ from batchq.outcome import Json, Outcome
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
+from batchq.queue.gate import Gate
 from batchq.runner import lost
 from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
 from batchq.store.earlier import with_earlier
@@ -82,6 +83,7 @@ class _Mover:
         self.services = app.services
         self.ledger = app.services.ledger
         self.folder: RunFolder = open_folder(info.folder)
+        self.gate = Gate(info, app.services, self.folder)
 
     def settle(self, number: int, batch: int) -> None:
         """Decides what becomes of a batch whose chord has ended, and does it."""
@@ -89,7 +91,7 @@ class _Mover:
         if opened is None:
             return  # settled before
         step = self.info.plan.step(number)
-        items = self.folder.batch(number, batch, step.pacing.batch_size)
+        items = self.gate.items(step, batch)
         outcomes = self.ledger.outcomes(self.run, number, batch)
         state = self.ledger.state(self.run) or RunState.CANCELLED
         verdict = judge_batch(items, outcomes, state, opened.dispatches)
@@ -121,7 +123,7 @@ class _Mover:
         """Sends what a step has room for, or ends it; says whether it was ended."""
         number = step.spec.number
         counters = self.ledger.counters(self.run, number) or self._start(step)
-        batches = batch_count(counters["total"], step.pacing.batch_size)
+        batches = self.gate.batches(step, counters["total"])
         opened = {
             batch: at
             for (owner, batch), at in self.ledger.open_batches(self.run).items()
@@ -147,6 +149,9 @@ class _Mover:
             self.ledger.set_counters(self.run, number, values)
         if any(owner == number for owner, _ in self.ledger.open_batches(self.run)):
             return False
+        if self.gate.first(step):
+            self.gate.judge(step)
+            return True
         if len(self.folder.collated_batches(number)) < batches:
             self.ledger.set_counters(self.run, number, {"next": 0})  # a record is gone: do it again
             return True
@@ -214,7 +219,7 @@ class _Mover:
         number = step.spec.number
         kept = self.folder.parked(number, batch)
         sent_at = self.ledger.open_batch(self.run, number, batch, kept, dispatches=1)
-        items = self.folder.batch(number, batch, step.pacing.batch_size)
+        items = self.gate.items(step, batch)
         outcomes = self.ledger.outcomes(self.run, number, batch)
         missing = missing_items(items, outcomes)
         if missing:
@@ -227,7 +232,7 @@ class _Mover:
         if time.time() - opened.sent_at < 2 * self.services.settings.lease_ttl_s:
             return
         number = step.spec.number
-        items = self.folder.batch(number, batch, step.pacing.batch_size)
+        items = self.gate.items(step, batch)
         missing = missing_items(items, self.ledger.outcomes(self.run, number, batch))
         leases, alive = self.ledger.leases(self.run, number, batch), self.ledger.alive()
         is_running = self.ledger.state(self.run) is RunState.RUNNING
@@ -284,8 +289,11 @@ class _Mover:
     def _record(self, step: StepPlan, batch: int, outcomes: list[Outcome]) -> None:
         """Makes a batch durable, then lets Redis forget it."""
         outcomes = with_earlier(self.folder, step.spec.number, outcomes)
-        self.folder.write_batch(step.spec.number, batch, outcomes, step.output)
-        record_batch(self.info, step, batch, outcomes, self.services)
+        if self.gate.cuts(step, batch):
+            self.folder.park_batch(step.spec.number, batch, outcomes, step.output)
+        else:
+            self.folder.write_batch(step.spec.number, batch, outcomes, step.output)
+            record_batch(self.info, step, batch, outcomes, self.services)
         self.ledger.close_batch(self.run, step.spec.number, batch)
 
     def _drain(self, state: RunState, reason: str) -> None:
