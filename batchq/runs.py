@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from batchq.errors import RunNotFound, StoreError
-from batchq.outcome import Outcome, Summary
+from batchq.outcome import Outcome, Summary, Usage
 from batchq.plan import Plan, StepPlan
 from batchq.ports import (
+    BudgetUse,
     Progress,
     RunInfo,
     RunRecord,
@@ -201,6 +202,21 @@ def reopen_run(
     return load_run(record)
 
 
+def budget_of(info: RunInfo) -> BudgetUse:
+    """A run's budget, and what its folder says was spent of it."""
+    assert info.plan.budget is not None
+    folder = open_folder(info.folder)
+    spent = Usage()
+    for step in info.plan.steps:
+        spent += folder.summary(step.spec.number).usage
+    return BudgetUse(
+        info.plan.budget,
+        name=f"{info.pipeline}@{info.version}",
+        spent_nusd=spent.cost_nusd,
+        spent_tokens=spent.input_tokens + spent.output_tokens,
+    )
+
+
 def progress(run: str, services: Services, now: float) -> Progress | None:
     """Reads how far a run is from the ledger alone, so it works wherever the broker is reached."""
     from batchq.ledger import summary_of  # and with it Redis: 150 ms that `list` does not need
@@ -238,6 +254,8 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
         started_at=float(about.get("counted_from", about["created_at"])),
         updated_at=float(about["since"]) if is_over and "since" in about else now,
         recent=ledger.recent(run),
+        budget=services.budgets.use(run) if about.get("budget") else None,
+        canary=services.canaries.get(run) if about.get("canary") else None,
     )
 
 

@@ -50,6 +50,28 @@ class Ids(click.ParamType[tuple[str, ...]]):
         return ids
 
 
+class Amount(click.ParamType[int]):
+    """An amount of a budget, read as the manifest reads it."""
+
+    def __init__(self, name: str, reader: str) -> None:
+        self.name = name
+        self._reader = reader
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads it, and says what is wrong with it in the words of the manifest."""
+        if isinstance(value, int):
+            return value
+        from pydantic_core import PydanticCustomError  # pydantic: not for --help
+
+        from batchq import scalars
+
+        try:
+            amount: int = getattr(scalars, self._reader)(value)
+        except PydanticCustomError as error:
+            self.fail(error.message(), param, ctx)
+        return amount
+
+
 manifest_argument = click.argument(
     "file", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
@@ -68,6 +90,18 @@ concurrency_option = click.option(
     show_envvar=True,
     help="Calls in flight at a time, at most.",
 )
+_BUDGET = (
+    click.option(
+        "--max-cost",
+        type=Amount("USD", "parse_usd"),
+        help="Dollars that the run may cost; over it, it pauses.",
+    ),
+    click.option(
+        "--max-tokens",
+        type=Amount("N", "parse_token_budget"),
+        help="Tokens that the run may use, such as 2M.",
+    ),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _CHOICES = (
@@ -83,9 +117,16 @@ _CHOICES = (
 )
 
 
+def budget_options(function: F) -> F:
+    """Adds the options that set or raise a run's budget."""
+    for option in reversed(_BUDGET):
+        function = option(function)
+    return function
+
+
 def choice_options(function: F) -> F:
     """Adds the options that `load_request` takes."""
-    for option in reversed(_CHOICES):
+    for option in reversed((*_CHOICES, *_BUDGET)):
         function = option(function)
     return function
 
@@ -102,6 +143,8 @@ def load_request(
     steps: str | None = None,
     concurrency: int | None = None,
     no_cache: bool = False,
+    max_cost: int | None = None,
+    max_tokens: int | None = None,
 ) -> Manifest:
     """Loads a manifest with what the command line sets over it, and pins its inputs."""
     from batchq.labels import check_label
@@ -119,6 +162,8 @@ def load_request(
         steps=steps,
         concurrency=concurrency,
         no_cache=no_cache,
+        max_cost_nusd=max_cost,
+        max_tokens=max_tokens,
     )
     manifest = load_manifest(file, dict(params), overrides=overrides)
     require_sound_simulators(manifest)

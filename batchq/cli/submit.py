@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from batchq.cli.manifests import show_plan, slots_of
 from batchq.cli.output import put_json, say
 from batchq.cli.report import put_queued, wishes_of
 from batchq.cli.request import (
+    budget_options,
     choice_options,
     concurrency_option,
     json_option,
@@ -139,10 +140,13 @@ def submit_command(
     "--accept-drift", is_flag=True, help="Go on though files changed; the frozen ones are used."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be run and do nothing.")
+@budget_options
 @following_options
 def resume_command(
     run: str,
     concurrency: int | None,
+    max_cost: int | None,
+    max_tokens: int | None,
     accept_drift: bool,  # noqa: FBT001
     dry_run: bool,  # noqa: FBT001
     following: Following,
@@ -163,7 +167,8 @@ def resume_command(
         put_rest(info, as_json=following.as_json)
         return 0
 
-    task = Task(info.plan, lambda _: info, _resume_on(settings), before=info.run)
+    raised = _with_budget(info, max_cost, max_tokens)
+    task = Task(info.plan, lambda _: raised, _resume_on(settings), before=info.run)
     return run_task(task, following, concurrency)
 
 
@@ -172,12 +177,15 @@ def resume_command(
 @click.option("--kind", metavar="KIND", help="Only those that failed so: rate_limit, timeout, ...")
 @click.option("--dry-run", is_flag=True, help="Say what would be retried and do nothing.")
 @concurrency_option
+@budget_options
 @following_options
 def retry_command(
     run: str,
     kind: str | None,
     dry_run: bool,  # noqa: FBT001
     concurrency: int | None,
+    max_cost: int | None,
+    max_tokens: int | None,
     following: Following,
 ) -> int:
     """Runs the items of RUN that failed once more, in the same version.
@@ -204,10 +212,17 @@ def retry_command(
         def is_again(outcome: Outcome) -> bool:
             return outcome.error is not None and kind in (None, outcome.error.kind)
 
-        return reopen_run(record, is_again, services)
+        return _with_budget(reopen_run(record, is_again, services), max_cost, max_tokens)
 
     task = Task(load_run(record).plan, begin, _resume_on(settings), before=record.run)
     return run_task(task, following, concurrency)
+
+
+def _with_budget(info: RunInfo, max_cost: int | None, max_tokens: int | None) -> RunInfo:
+    from batchq.caps import changed_budget
+
+    budget = changed_budget(info.plan.budget, max_cost, max_tokens, info.plan.steps)
+    return replace(info, plan=replace(info.plan, budget=budget))
 
 
 def _refuse_drift(info: RunInfo) -> None:

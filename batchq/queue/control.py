@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
+from batchq.collate import batch_count
 from batchq.errors import QueueError, UsageError
 from batchq.ports import RunInfo, RunState
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
-from batchq.runs import open_folder
+from batchq.runs import budget_of, open_folder
 from batchq.services import Services
+from batchq.store.canary import read_canary
 from batchq.store.worktime import note_resume
 
 
-def start(info: RunInfo, services: Services, *, counted_from: float | None = None) -> None:
+def start(
+    info: RunInfo,
+    services: Services,
+    *,
+    counted_from: float | None = None,
+    is_private: bool = False,
+) -> None:
     """Makes a run known to its coordinator, who sends the first batches at once.
 
     Its duration is counted from the submit, or from `counted_from`. Raises QueueError if Redis is
@@ -28,7 +37,14 @@ def start(info: RunInfo, services: Services, *, counted_from: float | None = Non
         "base_version": info.base_version,
         "steps": "\n".join(step.spec.name for step in info.plan.steps),
         "catalog": services.settings.effective_catalog_url,
+        "budget": "1" if info.plan.budget else "",
     }
+    if info.plan.budget:
+        services.budgets.open(info.run, budget_of(info), is_private=is_private)
+    if info.plan.canary:
+        about["canary"] = "1"
+        if report := read_canary(open_folder(info.folder)):
+            services.canaries.put(info.run, report)
     services.ledger.register(info.run, about, [step.spec for step in info.plan.steps])
 
 
@@ -43,9 +59,25 @@ def resume(info: RunInfo, services: Services, *, is_private: bool) -> None:
     elif services.ledger.state(info.run) is RunState.RUNNING:
         raise UsageError(f"{info.pipeline}@{info.version} is running: batchq watch follows it")
     services.ledger.rewind(info.run, [step.spec.number for step in info.plan.steps])
-    now = time.time()
-    worked = note_resume(open_folder(info.folder), info.created_at, now)
-    start(info, services, counted_from=now - worked)
+    _count_done(info, services)
+    folder, now = open_folder(info.folder), time.time()
+    if folder.read_plan().budget != info.plan.budget:  # raised: the next resume is to know it
+        folder.write_plan(replace(folder.read_plan(), budget=info.plan.budget))
+    worked = note_resume(folder, info.created_at, now)
+    start(info, services, counted_from=now - worked, is_private=is_private)
+
+
+def _count_done(info: RunInfo, services: Services) -> None:
+    """Sets the counters of the steps that are done, so that whoever watches sees the whole run."""
+    folder = open_folder(info.folder)
+    for number in folder.done_steps():
+        total = folder.item_count(number) or 0
+        batches = batch_count(total, info.plan.step(number).pacing.batch_size)
+        done = folder.summary(number)
+        services.ledger.start_step(
+            info.run, number, total=total, batches=batches, max_failures=None, done=done
+        )
+        services.ledger.set_counters(info.run, number, {"next": batches})
 
 
 def quiesce(run: str, services: Services) -> None:
