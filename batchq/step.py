@@ -148,8 +148,7 @@ def build_manifest(
         "labels": {key: value for key, value in labels.items() if value is not None},
         "config": {"output_dir": os.fspath(output_dir)},
         "steps": [
-            {"name": name, **step.keys}
-            for name, step in zip(_names(steps), steps, strict=True)
+            {"name": name, **step.keys} for name, step in zip(_names(steps), steps, strict=True)
         ],
     }
     if providers is not None:
