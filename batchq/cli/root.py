@@ -40,6 +40,7 @@ COMMANDS = {
     "mark": Entry("review", "Mark an item as good or bad."),
     "pause": Entry("watch", "Start no more items of a run; resume goes on."),
     "unpause": Entry("submit", "Go on with a paused run; the same as resume.", "resume"),
+    "approve": Entry("approve", "Let a run go on that waits after its first items."),
     "cancel": Entry("watch", "End a run early; what is done is kept."),
     "limits": Entry("limits", "Show what is used of providers' limits, or change them."),
     "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),

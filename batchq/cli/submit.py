@@ -168,8 +168,7 @@ def resume_command(
         return 0
 
     raised = _with_budget(info, max_cost, max_tokens)
-    task = Task(info.plan, lambda _: raised, _resume_on(settings), before=info.run)
-    return run_task(task, following, concurrency)
+    return run_task(resume_task(raised, settings), following, concurrency)
 
 
 @click.command("retry")
@@ -242,6 +241,11 @@ def start_run(info: RunInfo, services: Services) -> None:
     from batchq.queue.control import start
 
     start(info, services)
+
+
+def resume_task(info: RunInfo, settings: Settings) -> Task:
+    """Goes on with a run as it is."""
+    return Task(info.plan, lambda _: info, _resume_on(settings), before=info.run)
 
 
 def _resume_on(settings: Settings) -> Callable[[RunInfo, Services], None]:
