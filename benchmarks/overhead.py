@@ -7,8 +7,8 @@ Both sides use the same Redis, the same pool and the same number of slots, in tu
 from handing the work over to having its result: the chord's callback, batchq's collated file. What
 batchq does besides (claims, outcomes, item files, the catalog) is in its time.
 
-The raw side has Celery's defaults: it acknowledges early, fetches four messages a slot ahead and loses
-what a killed worker held. With `--late-acks` it loses nothing either, at Celery's price for that.
+The raw side has Celery's defaults: it acknowledges early, fetches four messages a slot ahead and
+loses what a killed worker held. With `--late-acks` it loses nothing either, at Celery's price.
 """
 
 from __future__ import annotations

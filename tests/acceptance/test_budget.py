@@ -9,7 +9,11 @@ MANIFEST = """\
 version: 1
 name: bounded
 providers:
-  sim: {{kind: openai, base_url: "{url}", model: sim-1, prices: {{input_per_1m: 1000, output_per_1m: 1000}}}}
+  sim:
+    kind: openai
+    base_url: "{url}"
+    model: sim-1
+    prices: {{input_per_1m: 1000, output_per_1m: 1000}}
 steps:
   - name: first
     input: {{generate: 6}}
