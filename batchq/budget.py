@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal
 
 from batchq.amounts import money
+from batchq.plan import Budget
 from batchq.ports import Allowance, BudgetUse
 
 
@@ -50,6 +51,12 @@ def budget_text(use: BudgetUse) -> str:
     elif use.held_tokens and use.budget.tokens is not None:
         words.append(f"{use.held_tokens:,} reserved")
     return ", ".join(words)
+
+
+def limits_text(budget: Budget) -> str:
+    """What a run may use."""
+    dollars = [] if budget.nusd is None else [_usd(budget.nusd)]
+    return ", ".join([*dollars, *([f"{budget.tokens:,} tokens"] if budget.tokens else [])])
 
 
 def _usd(nusd: int) -> str:

@@ -18,8 +18,6 @@ LONGEST_LOOK_S = 2.0
 LONGEST_WAIT_S = 24 * 3600.0
 LONGEST_AWAY_S = 3600.0
 """An item that waits elsewhere comes back at least so often."""
-OUTAGE_S = 300.0
-"""A provider that has not answered anybody for so long is not waited for any more."""
 
 
 class NotNow(Exception):

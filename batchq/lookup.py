@@ -11,10 +11,14 @@ from batchq.bottleneck import what_bounds
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, UsageError
 from batchq.labels import require_changeable
+from batchq.outcome import Usage
 from batchq.ports import Progress, RunInfo, RunRecord, RunState, StepProgress
-from batchq.runs import find_run, load_run, open_folder, progress
+from batchq.runs import budget_use, find_run, load_run, open_folder, progress
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
+
+# What a killed command leaves behind ends within this time: see embedded/supervisor.py.
+ORPHANS_END_S = 8.0
 
 if TYPE_CHECKING:
     from batchq.outcome import Summary
@@ -70,9 +74,19 @@ def find_resumable(name: str, settings: Settings) -> RunInfo | None:
         raise UsageError(f"{name} was submitted elsewhere: resume it where its folder is")
     if found.record.state is RunState.COMPLETED:
         return None
-    if live_broker_url(settings.home, found.run):
+    if _stays_alive(found.run, settings):
         raise UsageError(f"{found.name} runs in another terminal: `batchq watch {found.name}`")
     return load_run(found.record)
+
+
+def _stays_alive(run: str, settings: Settings) -> bool:
+    """Whether a stack has this run; that of a command which was just killed is about to end."""
+    end = time.monotonic() + ORPHANS_END_S
+    while live_broker_url(settings.home, run):
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def find_over(name: str, settings: Settings) -> RunRecord:
@@ -126,6 +140,8 @@ def progress_of_record(record: RunRecord) -> Progress:
     One that stopped without saying so, since its processes were killed, is shown as paused: a
     resume goes on with it.
     """
+    from batchq.store.canary import read_canary
+
     info = load_run(record)
     folder = open_folder(record.folder)
     done = folder.done_steps()
@@ -163,6 +179,8 @@ def progress_of_record(record: RunRecord) -> Progress:
         in_flight=0,
         started_at=started,
         updated_at=started + record.duration_s,
+        budget=budget_use(info, sum((one.summary.usage for one in steps), Usage())),
+        canary=read_canary(folder) if info.plan.canary else None,
     )
     if seen.state.is_over:
         return seen

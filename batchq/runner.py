@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from batchq.amounts import duration
-from batchq.calling import OUTAGE_S, NotNow
+from batchq.calling import NotNow
 from batchq.conditions import evaluate
 from batchq.errors import (
     AuthFailed,
@@ -268,7 +268,7 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
 
 def _look_at_outage(walk: _Walk, one_try: _Try, error: Exception) -> None:
     outage_s = one_try.talk.outage_s if one_try.talk else 0.0
-    if outage_s > OUTAGE_S:
+    if outage_s > walk.tools.outage_s:
         raise RunHalted(
             f"step {walk.step.name}: nobody has had an answer for {duration(outage_s)}: {error}"
         ) from error

@@ -138,6 +138,13 @@ def pause_run(info: RunInfo, reason: str, services: Services) -> None:
 
 def finish_run(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
     """Writes the metadata, points `latest` to a complete run, and lets Redis forget it."""
+    close_run(info, state, reason, services)
+    services.ledger.set_state(info.run, state, reason)
+    services.ledger.forget(info.run)
+
+
+def close_run(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
+    """Does in folder and catalog what the end of a run takes; no Redis need know the run."""
     folder = open_folder(info.folder)
     for step in info.plan.steps:
         if step.spec.number not in folder.done_steps() and folder.item_count(step.spec.number):
@@ -145,8 +152,6 @@ def finish_run(info: RunInfo, state: RunState, reason: str, services: Services) 
     _write_record(info, state, reason, services)
     if state is RunState.COMPLETED:
         open_outputs(info.plan).point_latest(info.pipeline, info.version)
-    services.ledger.set_state(info.run, state, reason)
-    services.ledger.forget(info.run)
 
 
 def _write_record(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
@@ -202,13 +207,19 @@ def reopen_run(
     return load_run(record)
 
 
-def budget_of(info: RunInfo) -> BudgetUse:
-    """A run's budget, and what its folder says was spent of it."""
-    assert info.plan.budget is not None
+def budget_of(info: RunInfo) -> BudgetUse | None:
+    """A run's budget, and what its folder says was spent of it; None if it has none."""
+    if info.plan.budget is None:
+        return None
     folder = open_folder(info.folder)
-    spent = Usage()
-    for step in info.plan.steps:
-        spent += folder.summary(step.spec.number).usage
+    spent = (folder.summary(step.spec.number).usage for step in info.plan.steps)
+    return budget_use(info, sum(spent, Usage()))
+
+
+def budget_use(info: RunInfo, spent: Usage) -> BudgetUse | None:
+    """A run's budget, of which so much is spent; None if it has none."""
+    if info.plan.budget is None:
+        return None
     return BudgetUse(
         info.plan.budget,
         name=f"{info.pipeline}@{info.version}",

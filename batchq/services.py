@@ -81,6 +81,7 @@ class Services:
             patience_s=SLOT_PATIENCE_S,
             answers=Answers(lambda: self.cache),
             budgets=self.budgets,
+            outage_s=self.settings.outage_s,
         )
 
     @cached_property

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(
         15.0, gt=1, description="how long a process that says nothing is taken for alive"
     )
+    outage_s: float = Field(
+        300.0, gt=0, description="a provider that answers nobody for longer pauses its runs"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="debug, info, warning or error"
     )

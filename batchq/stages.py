@@ -48,6 +48,7 @@ class Tools:
     sleep: Callable[[float], None] = time.sleep
     answers: Answers | None = None
     budgets: Budgets | None = None
+    outage_s: float = 300.0  # a provider that answers nobody for longer is not waited for
     purse: Purse | None = None  # of the item that is run, if its run has a budget
     patience_s: float = math.inf
 

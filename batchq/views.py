@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from batchq.amounts import duration, money
+from batchq.budget import budget_text
 from batchq.ports import Progress, StepProgress
 
 _log = logging.getLogger("batchq.run")
@@ -113,7 +114,13 @@ class PlainView(QuietView):
                 progress.updated_at, step.summary.total
             )
         is_idle = is_between_batches(progress)
-        change = (progress.state, is_idle, *((one.state, one.group) for one in progress.steps))
+        canary = progress.canary and progress.canary.state
+        change = (
+            progress.state,
+            canary,
+            is_idle,
+            *((one.state, one.group) for one in progress.steps),
+        )
         every_s = IDLE_LINE_EVERY_S if is_idle else LINE_EVERY_S
         if change == self._said and progress.updated_at < self._said_at + every_s:
             return
@@ -126,7 +133,7 @@ class PlainView(QuietView):
         summary = progress.summary
         words = [f"{summary.retries:,} retried"] if summary.retries else []
         words += [f"{summary.cached:,} from cache"] if summary.cached else []
-        words += [cost_text(progress)] if summary.usage.calls else []
+        words += [spent_text(progress)] if summary.usage.calls else []
         words += [f"bound by {progress.bound_by}"] if progress.bound_by else []
         return "; ".join([progress.state.value, *steps, *filter(None, [", ".join(words)])])
 
@@ -183,6 +190,11 @@ def cost_text(progress: Progress) -> str:
     """What the run has cost until now."""
     usage = progress.summary.usage
     return money(usage.cost_usd, usage.unpriced_calls)
+
+
+def spent_text(progress: Progress) -> str:
+    """What the run has cost until now; under a budget, how much of that is spent."""
+    return cost_text(progress) if progress.budget is None else budget_text(progress.budget)
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from batchq.amounts import duration
 from batchq.ports import Progress
-from batchq.views import Pace, PlainView, QuietView, View, cost_text, group_text, pace_text
+from batchq.views import Pace, PlainView, QuietView, View, group_text, pace_text, spent_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,7 +85,7 @@ class LiveView:
         words += [f"{cached:,} from cache"] if cached else []
         if usage.calls:
             words.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
-            words.append(cost_text(progress))
+            words.append(spent_text(progress))
         if progress.bound_by:
             words.append(f"bound by {progress.bound_by}")
         return "  ".join(words)

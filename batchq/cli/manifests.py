@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchq.budget import limits_text
 from batchq.cli.output import count, duration, money, put, put_json, say, table
 from batchq.cli.request import (
     choice_options,
@@ -206,6 +207,7 @@ def plan_lines(plan: Plan) -> list[str]:
     missing = f" + {count(costs.count(None), 'step')} without prices" if None in costs else ""
     if calls:
         lines.append(f"cost   about {money(sum(priced))}{missing}")
+    lines += _guard_lines(plan)
     lines.append(f"time   about {duration(sum(step.duration_s for step in plan.steps))}")
     lines.append(f"output {_output_place(plan)}")
     if any(step.items_are_estimated for step in plan.steps):
@@ -218,6 +220,16 @@ def _output_place(plan: Plan) -> str:
     if is_remote(plan.output_dir):
         return f"{plan.output_dir.rstrip('/')}/{plan.pipeline}"
     return str(Path(plan.base_dir, plan.output_dir, plan.pipeline))
+
+
+def _guard_lines(plan: Plan) -> list[str]:
+    lines = []
+    if plan.budget is not None:
+        lines.append(f"budget {limits_text(plan.budget)}, then it {plan.budget.on_exceeded}s")
+    if plan.canary is not None:
+        then = "asks" if plan.canary.then == "ask" else "goes on"
+        lines.append(f"canary {count(plan.canary.items, 'item')} first, then it {then}")
+    return lines
 
 
 def _row(step: StepPlan) -> tuple[str, ...]:

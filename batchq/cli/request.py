@@ -112,6 +112,7 @@ _CHOICES = (
     click.option("--skip", type=Ids(), help="Leave these items out."),
     click.option("--limit", type=click.IntRange(min=1), help="Run the first N items only."),
     click.option("--steps", metavar="A..B", help="Run these steps only, by name or number."),
+    click.option("--yes", is_flag=True, help="Do not ask after the canary: go on if it went well."),
     click.option("--no-cache", is_flag=True, help="Ask anew for every answer, and keep the new."),
     concurrency_option,
 )
@@ -145,6 +146,7 @@ def load_request(
     no_cache: bool = False,
     max_cost: int | None = None,
     max_tokens: int | None = None,
+    yes: bool = False,
 ) -> Manifest:
     """Loads a manifest with what the command line sets over it, and pins its inputs."""
     from batchq.labels import check_label
@@ -164,6 +166,7 @@ def load_request(
         no_cache=no_cache,
         max_cost_nusd=max_cost,
         max_tokens=max_tokens,
+        asks_nothing=yes,
     )
     manifest = load_manifest(file, dict(params), overrides=overrides)
     require_sound_simulators(manifest)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from batchq.budget import budget_text
+from batchq.canary import canary_text
 from batchq.cli.output import duration, local_time, money, put, put_json, say, seconds_text, table
 from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
@@ -76,12 +77,14 @@ def _status_lines(seen: Progress) -> list[str]:
     counts = f"  {seen.in_flight:,} in flight, {seen.summary.retries:,} retried{cached}{cost}"
     bound = [f"  bound by {seen.bound_by}"] if seen.bound_by else []
     budget = [f"  budget: {budget_text(seen.budget)}"] if seen.budget else []
+    canary = [f"  canary {seen.canary.state}: {canary_text(seen.canary)}"] if seen.canary else []
     return [
         head,
         *table(rows),
         counts,
         *bound,
         *budget,
+        *canary,
         *(f"  {failure}" for failure in seen.recent[:5]),
     ]
 

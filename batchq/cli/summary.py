@@ -8,6 +8,7 @@ from typing import Any
 
 from batchq.amounts import count, duration, money
 from batchq.budget import budget_text
+from batchq.canary import canary_json, canary_text
 from batchq.errors import StoreError
 from batchq.plan import is_remote
 from batchq.ports import BudgetUse, Progress, RunState
@@ -91,6 +92,7 @@ def as_json(progress: Progress) -> dict[str, Any]:
         "cost_usd": round(summary.usage.cost_usd, 9),
         "unpriced_calls": summary.usage.unpriced_calls,
         "budget": _budget_json(progress.budget),
+        "canary": canary_json(progress.canary) if progress.canary else None,
         "duration_s": round(max(0.0, progress.updated_at - progress.started_at), 1),
         "folder": progress.folder,
         "collated": list(files.collated),
@@ -134,6 +136,8 @@ def summary_lines(progress: Progress) -> list[str]:
         lines.append(f"  cost     {cost}, {count(usage.calls, 'call')}, {tokens}")
     if progress.budget is not None:
         lines.append(f"  budget   {budget_text(progress.budget)}")
+    if progress.canary is not None:
+        lines.append(f"  canary   {progress.canary.state}: {canary_text(progress.canary)}")
     files = find_files(progress.folder)
     lines += [f"  result   {path}" for path in files.collated]
     lines += [f"  errors   {path}" for path in files.errors]
@@ -144,6 +148,8 @@ def summary_lines(progress: Progress) -> list[str]:
 
 def _next_step(progress: Progress, name: str) -> str:
     if progress.state is RunState.PAUSED:
+        if progress.canary is not None and not progress.canary.is_decided:
+            return f"batchq approve {name}, or batchq cancel {name}"
         return f"batchq resume {name}"
     if progress.state is RunState.FAILED:
         return f"mend the cause, then submit again; batchq show {name} lists what failed"

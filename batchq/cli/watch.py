@@ -8,13 +8,17 @@ from batchq.cli.output import say
 from batchq.cli.report import put_end, wishes_of
 from batchq.cli.request import json_option
 from batchq.drive import follow_elsewhere
-from batchq.errors import QueueError
+from batchq.embedded.stack import forget_data
+from batchq.errors import QueueError, UsageError
 from batchq.exits import exit_code
 from batchq.follow import Ended
 from batchq.lookup import find
-from batchq.ports import RunState
+from batchq.ports import RunRecord, RunState
 from batchq.queue.control import stop
-from batchq.settings import load_settings
+from batchq.services import COMMAND_PATIENCE_S, build_services
+from batchq.settings import Settings, load_settings
+
+CANCELLED = "cancelled by a person"
 
 
 @click.command("watch")
@@ -47,9 +51,26 @@ def pause_command(run: str) -> None:
 @click.command("cancel")
 @click.argument("run")
 def cancel_command(run: str) -> None:
-    """Ends RUN early; what is in flight ends, and what is done is kept."""
-    name = _stop(run, RunState.CANCELLED, "cancelled by a person")
+    """Ends RUN early, also one that is paused; what is in flight ends, what is done is kept."""
+    settings = load_settings()
+    found = find(run, settings)
+    if found.services is None and found.record is not None:
+        _close(found.record, found.name, settings)
+        say(f"{found.name} is cancelled")
+        return
+    name = _stop(run, RunState.CANCELLED, CANCELLED)
     say(f"{name} is being cancelled")
+
+
+def _close(record: RunRecord, name: str, settings: Settings) -> None:
+    """Ends a run that nobody works on, and removes what its private Redis kept for a resume."""
+    if record.state.is_over and record.state is not RunState.PAUSED:
+        raise UsageError(f"{name} is {record.state.value} already")
+    from batchq.runs import close_run, load_run
+
+    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    close_run(load_run(record), RunState.CANCELLED, CANCELLED, services)
+    forget_data(settings.home, record.run)
 
 
 def _stop(run: str, state: RunState, reason: str) -> str:

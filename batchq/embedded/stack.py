@@ -269,6 +269,12 @@ def live_broker_url(home: Path, run: str) -> str | None:
         return None
 
 
+def forget_data(home: Path, run: str) -> None:
+    """Removes what the private Redis of a run kept for a resume; the logs stay."""
+    if folder := find_folder(home, run):
+        shutil.rmtree(folder / "redis", ignore_errors=True)
+
+
 def _stack_folder(home: Path, run: str) -> Path:
     found = find_folder(home, run) if run else None
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

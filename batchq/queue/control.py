@@ -39,8 +39,8 @@ def start(
         "catalog": services.settings.effective_catalog_url,
         "budget": "1" if info.plan.budget else "",
     }
-    if info.plan.budget:
-        services.budgets.open(info.run, budget_of(info), is_private=is_private)
+    if budget := budget_of(info):
+        services.budgets.open(info.run, budget, is_private=is_private)
     if info.plan.canary:
         about["canary"] = "1"
         if report := read_canary(open_folder(info.folder)):
@@ -89,10 +89,14 @@ def quiesce(run: str, services: Services) -> None:
 
 
 def stop(run: str, state: RunState, reason: str, services: Services) -> None:
-    """Pauses or cancels a run: no item is started any more, what is in flight ends and is kept."""
+    """Pauses or cancels a run: no item is started any more, what is in flight ends and is kept.
+
+    A run that is paused already can still be cancelled.
+    """
     now = services.ledger.state(run)
     if now is None:
         raise QueueError(f"run {run} is not in flight on this broker")
-    if now is not RunState.RUNNING:
+    is_to_end = now is RunState.PAUSED and state is RunState.CANCELLED
+    if now is not RunState.RUNNING and not is_to_end:
         raise UsageError(f"run {run} is {now.value} already")
     services.ledger.set_state(run, state, reason)

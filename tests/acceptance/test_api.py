@@ -130,7 +130,7 @@ def test_the_workflow_of_the_documents_runs_and_a_rerun_builds_on_it(
     assert rows == json.loads((folder / HOME / "latest/collated/01_interactions.json").read_text())
     assert {path.name for path in (folder / HOME / "v1/items").iterdir()} == {"4002", "4007"}
     assert "<Run problem_generator_module_4@v0 completed, 14 ok, 0 failed> []" in done.stdout
-    assert "problem_generator_module_4@v1 completed, interactions 2/2" in done.stderr
+    assert "problem_generator_module_4@v1 completed; interactions 2/2" in done.stderr
     assert "interaction_processor" not in done.stderr  # it was not asked to be verbose
 
 

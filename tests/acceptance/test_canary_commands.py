@@ -57,3 +57,45 @@ def test_a_canary_that_is_to_go_on_does_so_by_itself(project: Any, simulator: An
     assert "10 ok, 0 failed" in done.stdout
     refused = project.run("approve", "careful@v0")
     assert "nothing to do" in refused.stdout + refused.stderr
+
+
+def test_a_run_that_waits_for_a_word_shows_what_it_found(project: Any, simulator: Any) -> None:
+    project.write("m.yaml", MANIFEST.format(url=simulator().url, then="ask"))
+    planned = project.run("plan", "m.yaml").stdout
+    submitted = project.run("submit", "m.yaml")
+
+    status = project.run("status", "careful@v0").stdout
+    shown = json.loads(project.run("show", "careful@v0", "--json").stdout)
+
+    assert "canary 3 items first, then it asks" in planned
+    assert "batchq approve careful@v0, or batchq cancel careful@v0" in submitted.stdout
+    assert "canary   asking: 3 items, 0 failed, $" in status
+    assert shown["canary"]["state"] == "asking"
+    assert shown["canary"]["rest"]["items"] == 7
+    assert shown["canary"]["rest"]["cost_usd"] > shown["canary"]["cost_usd"] > 0
+
+
+def test_a_run_that_waits_for_a_word_can_be_ended(project: Any, simulator: Any) -> None:
+    server = simulator()
+    project.write("m.yaml", MANIFEST.format(url=server.url, then="ask"))
+    project.run("submit", "m.yaml")
+
+    cancelled = project.run("cancel", "careful@v0")
+    again = project.run("cancel", "careful@v0")
+
+    assert cancelled.returncode == 0, cancelled.stderr
+    status = json.loads(project.run("status", "careful@v0", "--json").stdout)
+    assert (status["state"], status["items"]["ok"]) == ("cancelled", 3)
+    assert len(project.read("outputs/careful/v0/collated/01_describe.json")) == 3
+    assert "cancelled already" in again.stderr
+    assert again.returncode == 2
+    assert not list((project.folder / ".batchq" / "runs").glob("*/redis"))
+
+
+def test_who_says_yes_in_advance_is_not_asked(project: Any, simulator: Any) -> None:
+    project.write("m.yaml", MANIFEST.format(url=simulator().url, then="ask"))
+
+    done = project.run("submit", "m.yaml", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert "canary   passed: 3 items, 0 failed" in done.stdout

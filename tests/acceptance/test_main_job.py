@@ -172,20 +172,18 @@ def test_under_faults_every_item_is_ok_or_stands_in_errors_with_its_reason(probl
     assert problems.read(f"{HOME}/v0/metadata.json")["totals"]["retries"] > 0
 
 
-def test_a_provider_that_is_down_fails_the_items_and_says_so(problems, simulator):
+def test_a_provider_that_is_down_pauses_the_run_and_says_so(problems, simulator):
     provider = simulator()
     provider.stop()
     where = f"base_url: {provider.url}"
     text = MANIFEST % {"kind": "simulator", "where": where}
     problems.write("m.yaml", text.replace("max_retries: 5", "max_retries: 1"))
 
-    done = problems.run("submit", "m.yaml")
+    done = problems.run("submit", "m.yaml", env={"BATCHQ_OUTAGE_S": "3"})
 
-    assert done.returncode == 4, done.stderr
-    assert "step format has no input: all 14 items of step interactions failed" in done.stdout
-    errors = problems.read(f"{HOME}/v0/01_errors.json")
-    assert len(errors) == 14
-    assert errors[0]["kind"] == "connection"
+    assert done.returncode == 5, done.stderr
+    assert "step interactions: nobody has had an answer for " in done.stdout
+    assert "batchq resume problem_generator_module_4@v0" in done.stdout
 
 
 def test_a_key_that_is_refused_pauses_the_run_with_one_message(problems, simulator, monkeypatch):
