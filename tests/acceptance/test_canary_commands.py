@@ -99,3 +99,22 @@ def test_who_says_yes_in_advance_is_not_asked(project: Any, simulator: Any) -> N
 
     assert done.returncode == 0, done.stderr
     assert "canary   passed: 3 items, 0 failed" in done.stdout
+
+
+def test_a_retry_of_first_items_that_failed_is_judged_anew(project: Any) -> None:
+    project.write("mine.py", "def half(item):\n    return 1 / (item['number'] % 2)\n")
+    project.write(
+        "m.yaml",
+        "name: careful\ncanary: {items: 4, then: go}\nconfig: {retry: {max_retries: 0}}\n"
+        'steps:\n  - {name: half, input: {generate: 10}, task: "mine:half"}\n',
+    )
+
+    paused = project.run("submit", "m.yaml")
+    project.write("mine.py", "def half(item):\n    return 1 / (item['number'] % 2 + 1)\n")
+    done = project.run("retry", "careful@v0")
+
+    assert paused.returncode == 5
+    assert "2 of the first 4 items failed, 0 may" in paused.stdout
+    assert done.returncode == 0, done.stderr
+    assert "10 ok, 0 failed" in done.stdout
+    assert "canary   passed: 4 items, 0 failed" in done.stdout
