@@ -25,7 +25,7 @@ _NORMAL_FORMS = (
     (re.compile(r"\b(?=[a-zA-Z_-]*\d)[a-zA-Z0-9]+(?:[_-][a-zA-Z0-9]+)+\b"), "<id>"),
     (re.compile(r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{6,}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"[-+]?\d+(?:[.,:]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE), "<n>"),
-    (re.compile(r"<n>(?:(?: ?, ?| )<n>)+"), "<n>"),
+    (re.compile(r"<n>(?:(?:\s*,\s*|\s+)<n>)+"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
 
