@@ -27,7 +27,7 @@ def numbers(folder: Path) -> list[int]:
 
 
 def queued(client) -> list[tuple[str, float]]:
-    """(run, time of its batch) of every message, oldest first."""
+    """(its index, time of its batch) of every message, oldest first."""
     found = [json.loads(text) for text in reversed(client.lrange("batchq.cpu", 0, -1))]
     return [(one["headers"]["argsrepr"], one["headers"]["sent_at"]) for one in found]
 
@@ -84,19 +84,23 @@ def test_the_broker_keeps_no_copy_of_a_message_that_a_worker_holds(cluster, redi
 
 def test_a_worker_that_is_stopped_puts_back_what_it_has_not_run(cluster, redis_client):
     cluster.coordinator()
-    stopped = cluster.worker("-c", "1", "--prefetch-multiplier", "4")
     info = cluster.submit(WAITS.format(name="handed_over", items=4))
+    cluster.wait_for(lambda: redis_client.llen("batchq.cpu") == 4, "its messages are queued", 20)
+    sent = queued(redis_client)
+    stopped = cluster.worker("-c", "1", "--prefetch-multiplier", "4")
     cluster.wait_for(lambda: len(numbers(cluster.folder)) == 1, "one item runs", 20)
     cluster.wait_for(lambda: redis_client.llen("batchq.cpu") == 0, "the others are prefetched", 20)
 
     stopped.send_signal(signal.SIGTERM)
     (cluster.folder / "go").touch()
     stopped.wait(20)
-    cluster.worker("-P", "threads", "-c", "4")
 
+    # On a slow machine the coordinator has missed them by now: its own messages are newer.
+    put_back = set(sent) & set(queued(redis_client))
+    assert 0 < len(put_back) == 4 - len(numbers(cluster.folder))
+    cluster.worker("-P", "threads", "-c", "4")
     assert list(cluster.finish(info).read_collated(1)) == [1, 2, 3, 4]
     assert numbers(cluster.folder) == [1, 2, 3, 4]
-    assert not [e for e in cluster.finish(info).read_log() if e["event"] == "items sent again"]
 
 
 def test_a_worker_whose_redis_is_gone_leaves_no_file_behind(tmp_path, wait_for):
