@@ -13,7 +13,7 @@ def used_up_text(allowance: Allowance) -> str:
     """Says which side of a budget is used up, and by what."""
     use, need = allowance.use, allowance.need
     assert use is not None
-    limit, tokens = use.budget.nusd, need.input_tokens + need.output_tokens
+    limit, tokens = use.budget.nusd, need.tokens
     if limit is not None and need.cost_nusd > limit - use.spent_nusd:
         amounts = [limit, use.spent_nusd, use.held_nusd, need.cost_nusd]
         of, spent, held, wanted = (_usd(one) for one in amounts)

@@ -140,7 +140,7 @@ def _duration(
             for other in spec.stages
         )
         calls = items * stages
-        tokens = (used.input_tokens + used.output_tokens) * calls * per_call
+        tokens = used.tokens * calls * per_call
         for rate in limits.rates:
             amount = calls if rate.unit == "requests" else tokens
             bounds[f"{stage.provider.name} {rate.name}"] = amount / rate.amount * rate.period_s

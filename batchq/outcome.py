@@ -41,6 +41,11 @@ class Usage:
         )
 
     @property
+    def tokens(self) -> int:
+        """Input and output tokens together, as limits and budgets count them."""
+        return self.input_tokens + self.output_tokens
+
+    @property
     def cost_usd(self) -> float:
         """Dollars; see `unpriced_calls` for what they leave out."""
         return self.cost_nusd / 1e9

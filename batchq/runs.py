@@ -224,7 +224,7 @@ def budget_use(info: RunInfo, spent: Usage) -> BudgetUse | None:
         info.plan.budget,
         name=f"{info.pipeline}@{info.version}",
         spent_nusd=spent.cost_nusd,
-        spent_tokens=spent.input_tokens + spent.output_tokens,
+        spent_tokens=spent.tokens,
     )
 
 

@@ -43,7 +43,7 @@ def explain_command(run: str, item: str, as_json: bool) -> None:  # noqa: FBT001
 
 def _story_lines(story: Story) -> Iterator[str]:
     summary = story.summary
-    tokens = summary.usage.input_tokens + summary.usage.output_tokens
+    tokens = summary.usage.tokens
     name = f"{story.pipeline}@{story.version}"
     yield f"{story.item_id} of {name}, number {story.index + 1:,} in the input"
     if len(story.lineage) > 1:

@@ -112,7 +112,7 @@ def _step_lines(step: StepStory, item: str) -> Iterator[str]:
         yield f"{name}  {'has not ended' if step.is_reached else 'did not come here'}"
         return
     outcome = step.outcome
-    tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
+    tokens = outcome.usage.tokens
     spent = f"{tokens:,} tokens, {money(outcome.usage.cost_usd, outcome.usage.unpriced_calls)}"
     tries = count(len(outcome.attempts), "attempt")
     took = duration(max(0.0, outcome.ended_at - outcome.started_at))
@@ -135,7 +135,7 @@ def _step_json(step: StepStory) -> dict[str, Any]:
         "kind": outcome.error.kind if outcome.error else "",
         "error": outcome.error.message if outcome.error else "",
         "attempts": len(outcome.attempts),
-        "tokens": usage.input_tokens + usage.output_tokens,
+        "tokens": usage.tokens,
         "cost_usd": usage.cost_usd,
         "duration_ms": max(0, round((outcome.ended_at - outcome.started_at) * 1000)),
         "output": step.output,

@@ -13,10 +13,10 @@ local function split(value)
   local a, b, c, d, owner = string.match(value, '^(%d+) (%d+) (%d+) (%d+) (.*)$')
   return {nusd = tonumber(a), tokens = tonumber(b)}, owner
 end
-local function give_back(lease, value, instead)
+local function give_back(lease, value)
   local amounts = split(value)
   for _, unit in ipairs(UNITS) do add('held_' .. unit, 0 - amounts[unit]) end
-  if instead then redis.call('HSET', KEYS[2], lease, instead) end
+  redis.call('HSET', KEYS[2], lease, '0 0 0 0 ') -- stays: its owner may only have been stunned
 end
 
 -- What calls used more than was estimated, the next ones will, too.
@@ -42,14 +42,14 @@ local function judge()
 end
 
 local mine = redis.call('HGET', KEYS[2], ARGV[1])
-if mine then give_back(ARGV[1], mine, '0 0 0 0 ') end -- asked again after a broken connection
+if mine then give_back(ARGV[1], mine) end -- asked again after a broken connection
 local verdict = judge()
 if verdict == 'wait' then
   local held = redis.call('HGETALL', KEYS[2])
   for i = 1, #held, 2 do
     local _, owner = split(held[i + 1])
     if owner ~= '' and redis.call('EXISTS', ARGV[5] .. owner) == 0 then
-      give_back(held[i], held[i + 1], '0 0 0 0 ') -- stays: its owner may only have been stunned
+      give_back(held[i], held[i + 1])
     end
   end
   verdict = judge()

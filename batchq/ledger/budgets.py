@@ -41,7 +41,7 @@ class RedisBudgets:
     @or_queue_error
     def reserve(self, run: str, lease: str, owner: str, need: Usage) -> Allowance:
         """See ports.Budgets."""
-        amounts = [need.cost_nusd, need.input_tokens + need.output_tokens]
+        amounts = [need.cost_nusd, need.tokens]
         args: list[str | int] = [lease, owner, *amounts, keys.ALIVE]
         verdict, nusd, tokens = self._reserve(keys=[keys.budget(run), keys.held(run)], args=args)
         if verdict == "granted":
@@ -51,7 +51,7 @@ class RedisBudgets:
     @or_queue_error
     def settle(self, run: str, lease: str, used: Usage) -> None:
         """See ports.Budgets."""
-        args: list[str | int] = [lease, used.cost_nusd, used.input_tokens + used.output_tokens]
+        args: list[str | int] = [lease, used.cost_nusd, used.tokens]
         self._settle(keys=[keys.budget(run), keys.held(run)], args=args)
 
     @or_queue_error

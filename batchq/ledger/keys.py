@@ -22,6 +22,8 @@ from __future__ import annotations
 ALIVE = "batchq:alive:"
 RUNS = "batchq:runs"
 DUE = "batchq:due"
+SENT_AT = "sent_at"
+"""The header of a message that says when its batch was sent, in seconds since the epoch."""
 
 
 def run(run: str) -> str:
@@ -74,15 +76,11 @@ def held(run: str) -> str:
     return f"batchq:{{{run}}}:held"
 
 
-def lock(run: str) -> str:
-    """The lock of whoever advances the run."""
-    return f"batchq:{{{run}}}:lock"
-
-
-SENT_AT = "sent_at"
-"""The header of a message that says when its batch was sent, in seconds since the epoch."""
-
-
 def canary(run: str) -> str:
     """What the first items of a run cost, and what was decided."""
     return f"batchq:{{{run}}}:canary"
+
+
+def lock(run: str) -> str:
+    """The lock of whoever advances the run."""
+    return f"batchq:{{{run}}}:lock"

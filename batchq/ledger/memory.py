@@ -104,7 +104,7 @@ class MemoryBudgets:
                 return
             _, estimate, _ = self._held.pop(lease)
             self.spent += used
-            if _tokens(used):
+            if used.tokens:
                 self._estimated += estimate
                 self._settled += used
 
@@ -113,22 +113,22 @@ class MemoryBudgets:
         held = sum((need for need, _, _ in self._held.values()), Usage())
         spent = self.spent
         return BudgetUse(
-            self.budget, "", spent.cost_nusd, _tokens(spent), held.cost_nusd, _tokens(held)
+            self.budget, "", spent.cost_nusd, spent.tokens, held.cost_nusd, held.tokens
         )
 
     def _grown(self, need: Usage) -> Usage:
         """What calls used more than was estimated, the next ones will, too."""
         nusd = max(1, self._settled.cost_nusd / max(1, self._estimated.cost_nusd))
-        tokens = max(1, _tokens(self._settled) / max(1, _tokens(self._estimated)))
+        tokens = max(1, self._settled.tokens / max(1, self._estimated.tokens))
         is_priced = self._estimated.cost_nusd > 0
         cost = math.ceil(need.cost_nusd * nusd) if is_priced else need.cost_nusd
-        return Usage(need.calls, math.ceil(_tokens(need) * tokens), 0, cost)
+        return Usage(need.calls, math.ceil(need.tokens * tokens), 0, cost)
 
     def _judge(self, need: Usage) -> Allowance:
         use, budget = self.use(), self.budget
         sides = [
             (budget.nusd, use.spent_nusd, use.held_nusd, need.cost_nusd),
-            (budget.tokens, use.spent_tokens, use.held_tokens, _tokens(need)),
+            (budget.tokens, use.spent_tokens, use.held_tokens, need.tokens),
         ]
         bounded = [(limit - spent, held, amount) for limit, spent, held, amount in sides
                    if limit is not None]  # fmt: skip
@@ -137,7 +137,3 @@ class MemoryBudgets:
         if any(amount > free - held for free, held, amount in bounded):
             return Allowance("wait", use, need)
         return Allowance("granted")
-
-
-def _tokens(usage: Usage) -> int:
-    return usage.input_tokens + usage.output_tokens
