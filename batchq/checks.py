@@ -17,7 +17,6 @@ from batchq.errors import PlanError, TaskError
 from batchq.files import find_prompt, is_inline, read_schema, read_text
 from batchq.plan import MAX_BATCH_SIZE, is_remote
 from batchq.prompts import names
-from batchq.schemas import check_schema
 from batchq.wording import NOT_YET
 
 KeyPath = tuple[str | int, ...]
@@ -285,6 +284,8 @@ def _check_files(key: KeyPath, part: Mapping[str, Any], base_dir: Path, report: 
             report((*where, "output_schema"), str(error), hint)
             continue
         if isinstance(schema, Mapping):
+            from batchq.schemas import check_schema  # jsonschema takes 0.15 s to import
+
             for problem in check_schema(schema):
                 report((*where, "output_schema"), f"not a JSON Schema: {problem}", "")
 

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 from batchq.errors import NotJson, OutputError, SchemaMismatch
 from batchq.outcome import Json
-from batchq.schemas import mismatches
 
 MAX_DEPTH = 100
 """Deeper nesting is refused: it would exhaust the stack of whoever walks the value next."""
@@ -188,6 +187,8 @@ def _checked(candidates: list[Parsed], schema: Mapping[str, Any] | None, raw: st
     """Returns the first candidate that matches, or says what is wrong with the largest."""
     if schema is None:
         return max(candidates, key=_size)
+    from batchq.schemas import mismatches  # jsonschema takes 0.15 s to import
+
     for candidate in candidates:
         if not mismatches(candidate.value, schema):
             return candidate
