@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 RUNS_FOLDER = "runs"
 RUN_FILE = "run"
 BROKER_FILE = "broker"
+SCRATCH_FILE = "scratch"
+_SCRATCH_PREFIX = "batchq-"
 KEEP_FOLDERS = 20
 STOP_GRACE_S = 10.0
 # Above the graces of the supervisor's own, after which it is killed itself.
@@ -65,6 +68,7 @@ class Stack:
             )
         self.settings = settings
         self._redis: RedisFiles | None = None
+        self._scratch: Path | None = None
         if not settings.broker_url:
             self._launch_redis()
         self.env = {
@@ -103,8 +107,20 @@ class Stack:
     ) -> None:
         """Starts a Celery worker of one queue."""
         level = self.settings.log_level
-        whole = {**self.env, "PYTHONPATH": _python_path(), **(env or {})}
+        own = {"PYTHONPATH": _python_path(), "TMPDIR": str(self._scratch_folder())}
+        whole = {**self.env, **own, **(env or {})}
         self.launch(worker_part(name, queue, pool, slots, logs=self.logs, env=whole, level=level))
+
+    def _scratch_folder(self) -> Path:
+        """Where workers keep temporary files, which they may not live to remove.
+
+        Not in our own folder: sockets are made in it, and their paths must be short.
+        """
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
+            (self.folder / SCRATCH_FILE).write_text(str(self._scratch), encoding="utf-8")
+            self._say({"remove": str(self._scratch)})
+        return self._scratch
 
     def launch_simulator(self, name: str, options: Mapping[str, Any]) -> Path:
         """Starts a simulated provider; `read_url` of the path it returns gives its base URL."""
@@ -295,11 +311,22 @@ def clean_up(home: Path) -> list[str]:
         with lock:
             stopped += [record.name for record in stop_leftovers(folder)]
             remove_short_folder(folder / "redis")
+            _remove_scratch(folder)
         if not (folder / "redis").exists():
             done.append(folder)
     for folder in done[:-KEEP_FOLDERS]:
         shutil.rmtree(folder, ignore_errors=True)
     return stopped
+
+
+def _remove_scratch(folder: Path) -> None:
+    """Removes the temporary files of a stack whose supervisor did not live to do so."""
+    note = folder / SCRATCH_FILE
+    if note.exists():
+        scratch = Path(note.read_text(encoding="utf-8"))
+        if scratch.name.startswith(_SCRATCH_PREFIX):
+            shutil.rmtree(scratch, ignore_errors=True)
+        note.unlink()
 
 
 @contextmanager

@@ -117,20 +117,29 @@ def test_drafts_are_hidden_from_the_list_until_asked_for(project: Any, simulator
 
 def test_items_that_fail_are_exit_3_and_stand_in_the_errors(project: Any) -> None:
     project.write("templates.json", [{"template_id": "1", "n": 2}, {"template_id": "2", "n": 0}])
-    project.write("tasks.py", "def divide(item, params, context):\n    return 10 / item['n']\n")
+    project.write(
+        "tasks.py",
+        "import tempfile\n"
+        "def divide(item, params, context):\n"
+        "    tempfile.mkstemp()\n"
+        "    return 10 / item['n']\n",
+    )
     project.write(
         "m.yaml",
         "version: 1\nname: sums\nsteps:\n  - {name: divide, input: templates.json, "
         "id_field: template_id, task: 'tasks:divide', retry: {max_retries: 0}}\n",
     )
+    scratch = project.folder / "scratch"
+    scratch.mkdir()
 
-    done = project.run("submit", "m.yaml")
+    done = project.run("submit", "m.yaml", env={"TMPDIR": str(scratch)})
 
     assert done.returncode == 3, done.stderr
     assert "1 ok, 1 failed" in done.stdout
     (error,) = project.read("outputs/sums/v0/01_errors.json")
     assert error["item_id"] == "2"
     assert "ZeroDivisionError" in project.run("show", "sums").stdout
+    assert not list(scratch.iterdir()), "temporary files are left behind"
 
 
 def test_ctrl_c_finishes_what_is_in_flight_and_resume_pays_nothing_twice(

@@ -194,12 +194,16 @@ def test_leftovers_of_a_dead_stack_are_stopped_and_its_data_is_kept(
     (folder / "redis" / "data").mkdir(parents=True)
     left = subprocess.Popen(["sleep", "600"], start_new_session=True)
     write_records(folder, [Record("llm", left.pid, birth_of(left.pid))])
+    (scratch := tmp_path / "batchq-scratch").mkdir()
+    (scratch / "pymp-1").mkdir()
+    (folder / "scratch").write_text(str(scratch))
 
     stopped = clean_up(tmp_path)
 
     assert stopped == ["llm"]
     assert left.wait(5) == -signal.SIGKILL
     assert (folder / "redis" / "data").exists()
+    assert not scratch.exists()
 
 
 def test_a_process_that_only_has_the_number_of_an_old_one_is_left_alone(tmp_path: Path) -> None:
