@@ -272,7 +272,7 @@ def no_process_is_left(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Fails a test of real processes that leaves one behind, and ends it."""
-    if not {"integration", "acceptance"} & set(request.path.parts):
+    if not {"integration", "acceptance", "chaos"} & set(request.path.parts):
         yield
         return
     mark = uuid.uuid4().hex

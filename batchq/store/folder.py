@@ -149,11 +149,11 @@ class RunFolder:
 
         The record leaves prompts out: they are in files of their own, and often the larger part.
         """
-        if self.has_batch(step, number):
-            return False
-        self._write_items(step, outcomes, output)
-        is_first = self.files.create(batch_path(step, number), _record(outcomes))
-        self.files.remove(parked_path(step, number))
+        is_first = not self.has_batch(step, number)
+        if is_first:
+            self._write_items(step, outcomes, output)
+            is_first = self.files.create(batch_path(step, number), _record(outcomes))
+        self.files.remove(parked_path(step, number))  # also for a writer that died before this
         return is_first
 
     def has_batch(self, step: int, number: int) -> bool:

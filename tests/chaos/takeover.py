@@ -1,0 +1,425 @@
+"""Kills a process of a run before each of its writes, and compares what others make of the run.
+
+    takeover.py BROKER_URL FOLDER [--role coordinator] [--scenario complete] [--every 1] [--torn]
+
+A run is driven by hand: one process is coordinator and worker in turn, with the real tasks, chord
+and folder. It counts what the one role writes (files, catalog, Redis) and dies by `os._exit`
+before its k-th write, which is also after the one before it. With `--torn` half of a message to
+Redis is sent first. Another process takes the run over, some leases later by its clock. Afterwards
+folder and catalog must equal those of an undisturbed run, and nothing may be in Redis for ever.
+
+Prints a line of JSON for each k, and ends with 1 if one of them differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import random
+import re
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery.app.trace import build_tracer
+from redis.connection import AbstractConnection
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from batchq.ledger.keys import ALIVE, lock
+from batchq.loader import load_manifest
+from batchq.lock import manifest_lock
+from batchq.planner import make_plan
+from batchq.ports import RunState
+from batchq.queue import control
+from batchq.queue.advance import advance
+from batchq.queue.app import BatchqApp, make_app
+from batchq.runs import create_run
+from batchq.services import build_services
+from batchq.settings import Settings, redis_client_url
+
+LEASE_S = 2.0
+STUCK_AFTER_S = 1800.0
+
+TASKS = """
+def number(item):
+    if item["number"] == 2:
+        raise ValueError("two")
+    return {"n": item["number"], "confidence": 0.5}
+
+def double(item):
+    return {"n": 2 * item["n"]}
+"""
+
+STEPS = """
+steps:
+  - {name: number, input: {generate: 5}, task: "takeover_tasks:number", batch_size: 2,
+     concurrent_batches: 2, retry: {max_retries: 0}%s}
+  - {name: double, task: "takeover_tasks:double", batch_size: 3}
+"""
+MANIFESTS = {
+    "complete": STEPS % "",
+    "failed": STEPS % ", stop_on_error: true",
+    "paused": STEPS % "",
+    "cancelled": STEPS % "",
+}
+ENDS = {"failed": RunState.FAILED, "cancelled": RunState.CANCELLED}
+
+# Different in any two runs: times, and the order in which a log was written.
+TIMES = re.compile(
+    rb'"(\w+_at|duration_\w+|avg_latency\w*|created|started|ended|worker)":\s*("[^"]*"|[\d.e-]+|null)'
+)
+ROW_COLUMNS = re.compile(r"\w+_at|duration_\w+|latency\w*|id")
+UNCOMPARED = ("state/log.jsonl", "state/tmp/")
+
+READS = frozenset(
+    [
+        *("AUTH", "CLIENT", "EXISTS", "GET", "HELLO", "HEXISTS", "HGET", "HGETALL", "HLEN"),
+        *("HMGET", "HVALS", "INFO", "LINDEX", "LLEN", "LRANGE", "MGET", "PING", "SCAN", "SELECT"),
+        *("SMEMBERS", "SUBSCRIBE", "UNSUBSCRIBE", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
+    ]
+)
+FILE_EVENTS = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.symlink")
+_real_time = time.time
+
+
+class Reaper:
+    """Counts the writes of this process while it is on duty, and ends it before one of them."""
+
+    def __init__(self, note: Path, kill_at: int = 0, *, torn: bool = False) -> None:
+        self.note = note
+        self.kill_at = kill_at
+        self.torn = torn
+        self.writes: list[str] = []
+        self._duty = False
+        self._thread = threading.get_ident()
+
+    def watch(self, action: Callable[[], Any]) -> Any:
+        """Counts what an action writes."""
+        self._duty = True
+        try:
+            return action()
+        finally:
+            self._duty = False
+
+    def write(self, what: str, tear: Callable[[], None] | None = None) -> None:
+        """Notes a write that is about to happen, unless nobody lives to see it."""
+        if not self._duty or threading.get_ident() != self._thread:
+            return
+        self.writes.append(what)
+        if len(self.writes) == self.kill_at:
+            if self.torn and tear:
+                tear()
+            self._duty = False
+            self.note.write_text(what)
+            os._exit(9)
+
+    def install(self) -> None:
+        """Looks at everything that reaches a disk or Redis from here."""
+        sys.addaudithook(self._audit)
+        send = AbstractConnection.send_packed_command
+        reaper = self
+
+        def counted(self: Any, command: Any, check_health: bool = True) -> None:
+            chunks = [command] if isinstance(command, str | bytes) else list(command)
+            data = b"".join(one.encode() if isinstance(one, str) else bytes(one) for one in chunks)
+            names = [name for name in _commands(data) if name not in READS]
+            if names:
+                reaper.write(
+                    f"redis {' '.join(dict.fromkeys(names))}",
+                    lambda: self._sock.sendall(data[: len(data) // 2]),
+                )
+            send(self, chunks, check_health)
+
+        AbstractConnection.send_packed_command = counted  # type: ignore[method-assign]
+        event.listen(Engine, "before_cursor_execute", self._execute)
+        event.listen(Engine, "commit", lambda _: self.write("sql COMMIT"))
+
+    def _audit(self, name: str, args: tuple[Any, ...]) -> None:
+        if not self._duty:
+            return
+        if name in FILE_EVENTS:
+            self.write(f"{name} {_tail(args[0])} {_tail(args[1])}")
+        elif name == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+            self.write(f"open {_tail(args[0])}")
+
+    def _execute(self, _c: Any, _k: Any, statement: str, *_: Any) -> None:
+        word = statement.split(None, 1)[0].upper()
+        if word not in ("SELECT", "PRAGMA"):
+            self.write(f"sql {word}")
+
+
+def _tail(path: Any) -> str:
+    return Path(os.fsdecode(path)).name if isinstance(path, str | bytes | os.PathLike) else ""
+
+
+def _commands(data: bytes) -> Iterator[str]:
+    for match in re.finditer(rb"(?:^|\r\n)\*\d+\r\n\$\d+\r\n([A-Za-z]+)\r\n", data):
+        yield match[1].decode().upper()
+
+
+class World:
+    """One run, which can be put back to its start."""
+
+    def __init__(self, broker_url: str, folder: Path, scenario: str) -> None:
+        self.scenario = scenario
+        self.broker_url = broker_url
+        self.folder = folder
+        self.place = folder / "project"
+        self.start = folder / "start"
+        self.note = folder / "note"  # what a victim tells of its end
+        self.place.mkdir(parents=True)
+        (self.place / "takeover_tasks.py").write_text(TASKS)
+        sys.path.insert(0, str(self.place))
+        manifest = self.place / "manifest.yaml"
+        manifest.write_text(f"name: {scenario}\n{MANIFESTS[scenario]}")
+        loaded = load_manifest(manifest)
+        plan = make_plan(loaded)
+        services = build_services(self.settings())
+        self.info = create_run(plan, manifest_lock(loaded, plan), services, now=time.time())
+        shutil.copytree(self.place, self.start)
+
+    def settings(self) -> Settings:
+        return Settings(
+            broker_url=self.broker_url,
+            home=self.place / ".batchq",
+            lease_ttl_s=LEASE_S,
+            tasks=["takeover_tasks"],
+        )
+
+    def reset(self) -> None:
+        """Puts folder, catalog and Redis back to the moment after the submit."""
+        shutil.rmtree(self.place)
+        shutil.copytree(self.start, self.place)
+        with self.redis() as client:
+            client.flushall()
+        services = build_services(self.settings())
+        control.start(self.info, services)
+        services.redis.close()
+
+    def redis(self) -> redis.Redis:
+        return redis.Redis.from_url(redis_client_url(self.broker_url), decode_responses=True)
+
+    def let_leases_end(self) -> None:
+        """Takes from Redis what would have ended by itself while nobody took the run over."""
+        with self.redis() as client:
+            for key in [lock(self.info.run), *client.scan_iter(ALIVE + "*")]:
+                left_ms = client.pttl(key)
+                if left_ms == -1:
+                    raise AssertionError(f"{key} would never end")
+                client.delete(key)
+
+    def contents(self) -> dict[str, bytes]:
+        """What a run left behind, with times taken out."""
+        found = {}
+        root = Path(self.info.folder).parent
+        for path in sorted(root.rglob("*")):
+            name = str(path.relative_to(root))
+            if path.is_symlink():
+                found[name] = str(path.readlink()).encode()
+            elif path.is_file() and not any(part in name for part in UNCOMPARED):
+                is_exact = "/items/" in name or "/collated/" in name
+                data = path.read_bytes()
+                found[name] = data if is_exact else TIMES.sub(rb'"\1":0', data)
+        with sqlite3.connect(self.place / ".batchq" / "catalog.sqlite") as database:
+            found["catalog"] = "\n".join(_rows(database)).encode()
+        database.close()
+        return found
+
+    def strays(self) -> list[str]:
+        """Keys that would stay in Redis for ever, but for those that name queues."""
+        with self.redis() as client:
+            return sorted(
+                f"{key} ({client.type(key)})"
+                for key in client.scan_iter()
+                if client.ttl(key) == -1 and not key.startswith("_kombu.binding")
+            )
+
+
+def _rows(database: sqlite3.Connection) -> Iterator[str]:
+    tables = [
+        row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
+    ]
+    for table in sorted(tables):
+        cursor = database.execute(f'SELECT * FROM "{table}"')
+        names = [column[0] for column in cursor.description]
+        lines = []
+        for row in cursor:
+            kept = {n: v for n, v in zip(names, row, strict=True) if not ROW_COLUMNS.fullmatch(n)}
+            lines.append(f"{table} {json.dumps(kept, sort_keys=True, default=str)}")
+        yield from sorted(lines)
+
+
+class Driver:
+    """Plays all processes of a run in turn until it is over."""
+
+    def __init__(self, world: World, reaper: Reaper, role: str) -> None:
+        self.world = world
+        self.run = world.info.run
+        self.app: BatchqApp = make_app(world.settings())
+        self.app.loader.import_default_modules()
+        self.app.finalize()
+        self.services = self.app.services
+        self.ledger = self.services.ledger
+        self.client = self.services.redis
+        self._as = {"coordinator": lambda do: do(), "worker": lambda do: do()}
+        self._as[role] = reaper.watch
+        self._offset = 0.0
+
+    def go(self, late_s: float = 0.0) -> None:
+        """Drives the run to its end, with a clock that is late by so much and passes quickly."""
+        self._offset = late_s
+        time.time = lambda: _real_time() + self._offset
+        while self.run in self.ledger.runs():
+            moved = self._handle("batchq.control", "coordinator")
+            due = self._as["coordinator"](lambda: self.ledger.take_due(time.time(), again_s=5.0))
+            for run in due:
+                self._as["coordinator"](lambda run=run: advance(run, self.app))
+                moved = True
+            moved = self._handle("batchq.cpu", "worker") or moved
+            self._intervene()
+            if not moved:
+                self._offset += 3.0
+            if self._offset > late_s + STUCK_AFTER_S:
+                raise AssertionError(f"stuck: {self.ledger.about(self.run)}")
+        # Messages of a run that is over may wait still: workers find that there is nothing to do.
+        while self._handle("batchq.cpu", "worker") or self._handle("batchq.control", "coordinator"):
+            continue
+
+    def _handle(self, queue: str, role: str) -> bool:
+        text = self.client.rpop(queue)
+        if text is None:
+            return False
+        message = json.loads(str(text))
+        args, kwargs, embed = json.loads(base64.b64decode(message["body"]))
+        headers = message["headers"]
+        task = self.app.tasks[headers["task"]]
+        request = {
+            **headers,
+            **message["properties"],
+            "chord": embed["chord"],
+            "callbacks": embed["callbacks"],
+            "errbacks": embed["errbacks"],
+            "chain": embed["chain"],
+            "is_eager": False,
+        }
+        trace = build_tracer(task.name, task, app=self.app)
+        self._as[role](lambda: trace(headers["id"], args, kwargs, request))
+        return True
+
+    def _intervene(self) -> None:
+        """What a person does at a fixed moment of some scenarios."""
+        scenario = self.world.scenario
+        if scenario not in ("paused", "cancelled"):
+            return
+        state, note = self.ledger.state(self.run), f"person:{self.run}"
+        if state is RunState.RUNNING and not self.client.get(note):
+            if self.ledger.counters(self.run, 1).get("ok", 0) >= 1:
+                wanted = ENDS.get(scenario, RunState.PAUSED)
+                self.client.set(note, "stopped", ex=3600)
+                control.stop(self.run, wanted, "a person", self.services)
+        elif state is RunState.PAUSED and self.ledger.is_resting(self.run):
+            control.resume(self.world.info, self.services, is_private=False)
+
+
+def in_child(action: Callable[[], None]) -> int:
+    """Runs an action in a fork; returns how that ended."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        except BaseException:  # noqa: BLE001 (a fork must never return into its parent's code)
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def count_writes(world: World, role: str) -> list[str]:
+    """Drives the run undisturbed; returns what the role writes."""
+
+    def undisturbed() -> None:
+        reaper = Reaper(world.note)
+        reaper.install()
+        Driver(world, reaper, role).go()
+        world.note.write_text(json.dumps(reaper.writes))
+
+    world.reset()
+    if in_child(undisturbed):
+        sys.exit("the undisturbed run failed")
+    return list(json.loads(world.note.read_text()))
+
+
+def kill_and_follow(world: World, role: str, number: int, *, torn: bool) -> str:
+    """Kills the role before a write and lets another finish; returns what went wrong."""
+
+    def victim() -> None:
+        reaper = Reaper(world.note, number, torn=torn)
+        reaper.install()
+        Driver(world, reaper, role).go()
+
+    world.reset()
+    code = in_child(victim)
+    if code == 0:
+        return ""  # random ids made this run some writes shorter: it was over before
+    if code != 9:
+        return f"the victim ended by itself with {code}"
+    world.let_leases_end()
+    if in_child(lambda: Driver(world, Reaper(world.note), role).go(late_s=60.0)):
+        return "its successor failed"
+    return ""
+
+
+def differences(expected: dict[str, bytes], found: dict[str, bytes]) -> str:
+    """What differs between two runs, in a line."""
+    parts = [f"- {name}" for name in expected.keys() - found.keys()]
+    parts += [f"+ {name}" for name in found.keys() - expected.keys()]
+    for name in sorted(expected.keys() & found.keys()):
+        if expected[name] != found[name]:
+            before = set(expected[name].splitlines())
+            after = set(found[name].splitlines())
+            parts.append(f"~ {name}: {sorted(before - after)[:3]} -> {sorted(after - before)[:3]}")
+    return "; ".join(sorted(parts))
+
+
+def main() -> int:
+    """Walks through all writes."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("broker_url")
+    options.add_argument("folder", type=Path)
+    options.add_argument("--role", choices=["coordinator", "worker"], default="coordinator")
+    options.add_argument("--scenario", choices=MANIFESTS, default="complete")
+    options.add_argument("--every", type=int, default=1, help="only so many, from a random one on")
+    options.add_argument("--only", type=int, default=0, help="only this one")
+    options.add_argument("--torn", action="store_true")
+    given = options.parse_args()
+    world = World(given.broker_url, given.folder, given.scenario)
+    writes = count_writes(world, given.role)
+    expected = world.contents()
+    first = given.only or random.randint(1, given.every)
+    bad = 0
+    print(json.dumps({"writes": len(writes), "from": first, "strays": world.strays()}), flush=True)
+    for number in [first] if given.only else range(first, len(writes) + 1, given.every):
+        began = time.monotonic()
+        wrong = kill_and_follow(world, given.role, number, torn=given.torn)
+        wrong = wrong or differences(expected, world.contents())
+        if not wrong and (strays := world.strays()):
+            wrong = f"left in Redis: {strays}"
+        bad += bool(wrong)
+        told = {"write": number, "before": world.note.read_text(), "wrong": wrong}
+        print(json.dumps({**told, "s": round(time.monotonic() - began, 2)}), flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
