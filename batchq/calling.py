@@ -6,8 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchq.errors import LimitTimeout, ProviderError
-from batchq.plan import ProviderSpec
-from batchq.ports import ChatReply, ChatRequest, Feedback, Grant, Limiter, Provider, Verdict
+from batchq.ports import (
+    ChatReply,
+    ChatRequest,
+    Feedback,
+    Grant,
+    Limiter,
+    Provider,
+    Reservation,
+    Verdict,
+)
 from batchq.pricing import estimate_tokens
 
 LEASE_SLACK_S = 30.0
@@ -47,13 +55,13 @@ class Caller:
 
     def call(self, request: ChatRequest, lease: str) -> ChatReply:
         """Waits, calls and settles; raises ProviderError, LimitError or NotNow."""
-        provider = request.provider
-        tokens = reserved_tokens(request)
+        tokens, ttl_s = reserved_tokens(request), request.timeout_s + LEASE_SLACK_S
+        asked = Reservation(request.provider, lease, tokens, ttl_s, self.patience_s)
         self.waited_s, self.is_probe, self.outage_s = 0.0, False, 0.0
-        self.is_probe = self._reserve(provider, lease, tokens, request.timeout_s).is_probe
+        self.is_probe = self._reserve(asked).is_probe
         used, feedback = tokens, Feedback(Verdict.UNSENT)
         try:
-            reply = self.provider(provider.kind).call(request)
+            reply = self.provider(request.provider.kind).call(request)
             used = reply.usage.input_tokens + reply.usage.output_tokens
             # With retry-after, it was the last call that the limit allowed for now.
             feedback = Feedback(retry_after_s=reply.retry_after_s, quotas=reply.quotas)
@@ -62,20 +70,19 @@ class Caller:
             feedback = feedback_of(error)
             raise
         finally:
-            self.outage_s = self.limiter.settle(provider, lease, tokens, used, feedback)
+            self.outage_s = self.limiter.settle(asked, used, feedback)
         return reply
 
-    def _reserve(self, provider: ProviderSpec, lease: str, tokens: int, timeout_s: float) -> Grant:
+    def _reserve(self, asked: Reservation) -> Grant:
         began = self.clock()
         while True:
-            ttl_s = timeout_s + LEASE_SLACK_S
-            grant = self.limiter.reserve(provider, lease, tokens, ttl_s, self.patience_s)
+            grant = self.limiter.reserve(asked)
             if grant.is_granted:
                 self.waited_s = self.clock() - began
                 return grant
             if grant.wait_s > LONGEST_WAIT_S:
                 raise LimitTimeout(
-                    f"provider {provider.name}: {grant.blocked_by} would make this call wait "
+                    f"provider {asked.provider.name}: {grant.blocked_by} would make this call wait "
                     f"{grant.wait_s / 3600:.0f} h"
                 )
             if grant.wait_s > self.patience_s:

@@ -125,36 +125,38 @@ class Grant:
         return self.wait_s <= 0
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a call asks of a provider's limits: one request, its tokens and a concurrency lease.
+
+    The lease is named RUN/ANYTHING, and ends by itself after `ttl_s`. A call that is told to wait
+    for longer than `patience_s` has no place in line: it comes back at that moment, and others go
+    meanwhile.
+    """
+
+    provider: ProviderSpec
+    lease: str
+    tokens: int
+    ttl_s: float
+    patience_s: float = math.inf
+
+
 class Limiter(Protocol):
     """Reserves calls under a provider's limits, over every host, fairly between runs."""
 
-    def reserve(
-        self,
-        provider: ProviderSpec,
-        lease: str,
-        tokens: int,
-        ttl_s: float,
-        patience_s: float = math.inf,
-    ) -> Grant:
-        """Takes one request, `tokens` tokens and a concurrency lease, or nothing of these.
+    def reserve(self, asked: Reservation) -> Grant:
+        """Takes all that was asked for, or nothing of it.
 
-        A lease is named RUN/ANYTHING, and ends by itself after `ttl_s`. A call that is told to
-        wait for longer than `patience_s` has no place in line: it comes back at that moment, and
-        others go meanwhile. Raises RequestTooLarge if `tokens` exceeds a whole limit.
+        A lease that is held already is granted again and charged once. Raises RequestTooLarge for
+        more tokens than a whole limit has.
         """
         ...
 
-    def settle(
-        self,
-        provider: ProviderSpec,
-        lease: str,
-        reserved: int,
-        used: int,
-        feedback: Feedback = Feedback(),
-    ) -> float:
-        """Returns the lease, corrects the reserved tokens and learns from the answer.
+    def settle(self, asked: Reservation, used: int, feedback: Feedback = Feedback()) -> float:
+        """Returns the lease, corrects the tokens to those used, and learns from the answer.
 
-        Returns for how many seconds the provider has not answered anybody, 0 if it does.
+        Returns for how many seconds the provider has not answered anybody, 0 if it does. Harmless
+        when repeated, or when nothing was granted.
         """
         ...
 

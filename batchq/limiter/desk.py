@@ -14,7 +14,7 @@ from batchq.limiter.adaptive import Learned
 from batchq.limiter.breaker import Breaker
 from batchq.limiter.keys import KNOWN, limit_key, provider_key
 from batchq.limiter.line import run_of
-from batchq.limiter.scripts import METER_US
+from batchq.limiter.scripts import METER_US, script
 from batchq.plan import ProviderSpec
 
 if TYPE_CHECKING:
@@ -26,14 +26,6 @@ SET_KEEP_S = 30 * 24 * 3600
 LARGEST = 1e9
 _WAITERS_READ = 10_000
 _MINUTE_US = 60e6
-_RESCALE = """
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local ahead = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) - now
-if ahead > 0 then
-  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + math.ceil(ahead * ARGV[2])))
-end
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +128,7 @@ def set_limits(client: redis.Redis, key: str, **limits: float | None) -> None:
     for name in limits:
         old, new = before.get(name), after.get(name)
         if name != "concurrency" and old and new and old != new:
-            client.eval(_RESCALE, 1, state, name, str(old / new))
+            client.eval(script("rescale.lua"), 1, state, name, str(old / new))
 
 
 def _amounts(client: redis.Redis, key: str) -> dict[str, float | None]:
@@ -161,7 +153,7 @@ def _use(
 ) -> ProviderUse:
     names = dict.fromkeys([*about["limits"], *MOVABLE])
     limits = [_limit(name, about["limits"].get(name), state) for name in names]
-    requests, tokens = _metered(state.get("meter"), now)
+    requests, tokens = _metered(state, now)
     breaker = _breaker(state.get("breaker"))
     return ProviderUse(
         key=key,
@@ -210,10 +202,12 @@ def _breaker(text: str | None) -> Breaker:
     return Breaker(fails, since, opens, opened, until, probe, probe_until)
 
 
-def _metered(text: str | None, now: float) -> tuple[float, float]:
-    if text is None:
+def _metered(state: Mapping[str, str], now: float) -> tuple[float, float]:
+    if "meter:at" not in state:
         return 0.0, 0.0
-    at, since, requests, tokens = json.loads(text)
+    at, since, requests, tokens = (
+        float(state[f"meter:{part}"]) for part in ("at", "from", "requests", "tokens")
+    )
     left = math.exp(-max(0.0, now - at) / METER_US)
     span = METER_US * (1 - math.exp(-max(now - since, METER_US / 10) / METER_US))
     return requests * left / span * _MINUTE_US, tokens * left / span * _MINUTE_US

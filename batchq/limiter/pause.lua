@@ -7,7 +7,7 @@
 local ends = tonumber(redis.call('HGET', state, 'pause') or 0)
 if now + ARGV[1] > ends then
   ends = now + ARGV[1]
-  redis.call('HSET', state, 'pause', whole(ends), 'paused', whole(now))
+  redis.call('HSET', state, 'pause', ends, 'paused', now)
   keep(state, ends - now)
 end
 return ends - now

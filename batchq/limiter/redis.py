@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -15,20 +14,30 @@ from batchq.errors import QueueError
 from batchq.limiter import desk
 from batchq.limiter.events import describe
 from batchq.limiter.keys import limit_key, provider_key
-from batchq.limiter.line import run_of
 from batchq.limiter.pacing import check_size, paces, paces_of
 from batchq.limiter.scripts import script
 from batchq.limiter.signals import read_signal
 from batchq.limiter.terms import terms
-from batchq.plan import Limits, ProviderSpec
-from batchq.ports import Feedback, Grant
+from batchq.plan import ProviderSpec
+from batchq.ports import Feedback, Grant, Reservation
 
 log = logging.getLogger(__name__)
 
-PARTS = ("state", "leases", "starts", "queue", "due", "runs", "away")
+PARTS = ("state", "leases", "queue", "due", "runs", "away")
 _OTHERS = {-1: "pause", -2: "concurrency", -3: "outage", -4: "turn"}
 _NOTHING = Feedback()
 _FOR_EVER_S = 1e9
+_PREPARED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What every question about one provider begins with, and the names of its limits."""
+
+    provider: ProviderSpec
+    keys: list[bytes]
+    terms: bytes
+    names: tuple[str, ...]
 
 
 class RedisLimiter:
@@ -43,62 +52,34 @@ class RedisLimiter:
         self._reserve = client.register_script(script("reserve.lua"))
         self._settle = client.register_script(script("settle.lua"))
         self._pause = client.register_script(script("pause.lua"))
-        self._announced: set[tuple[str, Limits]] = set()
+        self._prepared: dict[int, _Prepared] = {}
 
-    def reserve(
-        self,
-        provider: ProviderSpec,
-        lease: str,
-        tokens: int,
-        ttl_s: float,
-        patience_s: float = math.inf,
-    ) -> Grant:
-        """Takes one request, `tokens` tokens and a lease, or nothing of these.
-
-        A lease that is held already is granted again and charged once; see ports.Limiter.
-        """
+    def reserve(self, asked: Reservation) -> Grant:
+        """Takes one request, the tokens and a lease, or nothing of these; see ports.Limiter."""
+        provider, tokens = asked.provider, asked.tokens
         check_size(provider, tokens)
-        self._announce(provider)
-        written = terms(provider.limits, provider.priority)
-        patience_us = int(min(patience_s, _FOR_EVER_S) * 1e6)
-        args = [lease, run_of(lease), int(ttl_s * 1e6), tokens, written, patience_us]
-        wait_us, index = _ask(self._reserve, provider, args)
+        known = self._prepare(provider)
+        patience_us = int(min(asked.patience_s, _FOR_EVER_S) * 1e6)
+        args = [asked.lease, int(asked.ttl_s * 1e6), tokens, known.terms, patience_us]
+        wait_us, index = _ask(self._reserve, known, args)
         if wait_us == 0:
             return Grant(0.0, is_probe=index == 1)
-        return Grant(wait_us / 1e6, _OTHERS.get(index) or paces_of(provider.limits)[index - 1].name)
+        return Grant(wait_us / 1e6, _OTHERS.get(index) or known.names[index - 1])
 
-    def settle(
-        self,
-        provider: ProviderSpec,
-        lease: str,
-        reserved: int,
-        used: int,
-        feedback: Feedback = _NOTHING,
-    ) -> float:
-        """Returns the lease, corrects the limits by what the answer told; harmless when repeated.
-
-        Returns for how many seconds the provider has not answered anybody.
-        """
-        after = feedback.retry_after_s
-        args = [
-            lease,
-            feedback.verdict.value,
-            feedback.limit,
-            -1 if after is None else int(after * 1e6),
-            reserved,
-            used,
-            terms(provider.limits, provider.priority),
-            _signals(provider, reserved, feedback),
-        ]
-        _, outage_us, *events = _ask(self._settle, provider, args)
+    def settle(self, asked: Reservation, used: int, feedback: Feedback = _NOTHING) -> float:
+        """Returns the lease, corrects the limits by what the answer told; see ports.Limiter."""
+        known = self._prepare(asked.provider)
+        told = "" if feedback == _NOTHING else _written(asked, feedback)
+        args = [asked.lease, int(asked.ttl_s * 1e6), asked.tokens, used, known.terms, told]
+        _, outage_us, *events = _ask(self._settle, known, args)
         for event in events:
-            log.warning("%s", describe(provider.name, str(_text(event))))
+            log.warning("%s", describe(asked.provider.name, str(_text(event))))
         return float(outage_us) / 1e6
 
     def pause(self, provider: ProviderSpec, seconds: float) -> None:
         """Lets nobody start a call to this provider for so long; never shortens a pause."""
         if seconds > 0:
-            _ask(self._pause, provider, [int(seconds * 1e6)])
+            _ask(self._pause, self._prepare(provider), [int(seconds * 1e6)])
 
     def usage(self) -> list[desk.ProviderUse]:
         """What all hosts do with each provider that was called lately."""
@@ -117,36 +98,56 @@ class RedisLimiter:
         except RedisError as error:
             raise QueueError(f"the limits cannot be changed: {error}") from error
 
-    def _announce(self, provider: ProviderSpec) -> None:
-        """Makes a provider known to `batchq limits`, once a process and spelling of its limits."""
-        mark = (provider_key(provider), provider.limits)
-        if mark not in self._announced:
-            try:
-                desk.announce(self._client, provider)
-            except RedisError as error:
-                raise QueueError(
-                    f"the limits of {provider.name} cannot be read: {error}"
-                ) from error
-            self._announced.add(mark)
+    def _prepare(self, provider: ProviderSpec) -> _Prepared:
+        """Writes down what the scripts are told of a provider, and makes it known, once."""
+        # By identity: to hash a provider with all its limits would take longer than the rest.
+        found = self._prepared.get(id(provider))
+        if found is not None and found.provider is provider:
+            return found
+        try:
+            desk.announce(self._client, provider)
+        except RedisError as error:
+            raise _away(provider, error) from error
+        key = provider_key(provider)
+        made = _Prepared(
+            provider,
+            [limit_key(key, part).encode() for part in PARTS],
+            terms(provider.limits, provider.priority).encode(),
+            tuple(one.name for one in paces_of(provider.limits)),
+        )
+        if len(self._prepared) >= _PREPARED:
+            self._prepared.clear()
+        self._prepared[id(provider)] = made
+        return made
 
 
-def _ask(ask: Any, provider: ProviderSpec, args: list[Any]) -> Any:
+def _ask(ask: Any, known: _Prepared, args: list[Any]) -> Any:
     try:
-        return ask(keys=_keys(provider_key(provider)), args=args)
+        return ask(keys=known.keys, args=args)
     except RedisError as error:
-        raise QueueError(f"the limits of {provider.name} cannot be read: {error}") from error
+        raise _away(known.provider, error) from error
 
 
-@lru_cache(maxsize=256)
-def _keys(key: str) -> list[str]:
-    return [limit_key(key, part) for part in PARTS]
+def _away(provider: ProviderSpec, error: RedisError) -> QueueError:
+    return QueueError(f"the limits of {provider.name} cannot be read: {error}")
 
 
-def _signals(provider: ProviderSpec, tokens: int, feedback: Feedback) -> str:
-    if not feedback.quotas:
-        return ""
-    signals = {one.name: read_signal(one, feedback.quotas) for one in paces(provider, tokens)}
-    return json.dumps({name: [one.told, int(one.hold_us)] for name, one in signals.items()})
+def _written(asked: Reservation, feedback: Feedback) -> str:
+    """What an answer told, as settle.lua reads it."""
+    after = feedback.retry_after_s
+    signals = {}
+    if feedback.quotas:
+        for pace in paces(asked.provider, asked.tokens):
+            signal = read_signal(pace, feedback.quotas)
+            signals[pace.name] = [signal.told, int(signal.hold_us)]
+    return json.dumps(
+        {
+            "verdict": feedback.verdict.value,
+            "limit": feedback.limit,
+            "after": -1 if after is None else int(after * 1e6),
+            "signals": signals,
+        }
+    )
 
 
 def _text(value: Any) -> str:

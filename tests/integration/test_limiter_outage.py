@@ -17,6 +17,7 @@ from batchq.errors import QueueError
 from batchq.limiter import RedisLimiter
 from batchq.limiter.keys import limit_key, provider_key
 from batchq.plan import Limits, ProviderSpec, RateLimit
+from batchq.ports import Reservation
 
 
 class Proxy:
@@ -90,21 +91,21 @@ def test_a_grant_whose_answer_was_lost_is_given_again_and_charged_once(
     provider = one_a_second()
     proxy.cuts_left = 1
 
-    grant = limiter.reserve(provider, "run/1", 100, 60)
+    grant = limiter.reserve(Reservation(provider, "run/1", 100, 60))
 
     state = limit_key(provider_key(provider), "state")
     assert proxy.cuts == 1
     assert grant.is_granted
     assert int(redis_client.hget(state, "granted")) == 1
-    assert limiter.reserve(provider, "run/2", 100, 60).wait_s <= 1.05
+    assert limiter.reserve(Reservation(provider, "run/2", 100, 60)).wait_s <= 1.05
 
 
 def test_a_waiter_whose_answer_was_lost_stands_in_line_once(limiter, proxy, redis_client) -> None:
     provider = one_a_second()
-    limiter.reserve(provider, "run/1", 100, 60)
+    limiter.reserve(Reservation(provider, "run/1", 100, 60))
     proxy.cuts_left = 1
 
-    grant = limiter.reserve(provider, "run/2", 100, 60)
+    grant = limiter.reserve(Reservation(provider, "run/2", 100, 60))
 
     assert proxy.cuts == 1
     assert grant.blocked_by == "rpm"
@@ -114,12 +115,12 @@ def test_a_waiter_whose_answer_was_lost_stands_in_line_once(limiter, proxy, redi
 def test_a_settlement_whose_answer_was_lost_counts_once(limiter, proxy, redis_client) -> None:
     limits = Limits((RateLimit("tpm", "tokens", 6000, 60),), 2)
     provider = ProviderSpec(uuid.uuid4().hex, "openai", "http://x", "m", limits=limits)
-    limiter.reserve(provider, "run/1", 1000, 60)
+    limiter.reserve(Reservation(provider, "run/1", 1000, 60))
     state = limit_key(provider_key(provider), "state")
     before = float(redis_client.hget(state, "tpm"))
     proxy.cuts_left = 1
 
-    limiter.settle(provider, "run/1", 1000, 1500)
+    limiter.settle(Reservation(provider, "run/1", 1000, 60), 1500)
 
     charged_s = (float(redis_client.hget(state, "tpm")) - before) / 1e6
     assert proxy.cuts == 1
@@ -132,4 +133,4 @@ def test_a_redis_that_stays_away_is_said_in_words(limiter, proxy) -> None:
     proxy.cuts_left = 10
 
     with pytest.raises(QueueError, match=f"limits of {provider.name}"):
-        limiter.reserve(provider, "run/1", 100, 60)
+        limiter.reserve(Reservation(provider, "run/1", 100, 60))

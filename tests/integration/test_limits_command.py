@@ -13,6 +13,7 @@ from batchq.__main__ import main
 from batchq.limiter import RedisLimiter
 from batchq.limiter.keys import provider_key
 from batchq.plan import Limits, ProviderSpec, RateLimit
+from batchq.ports import Reservation
 
 Ask = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +41,7 @@ def provider() -> ProviderSpec:
 def test_it_shows_use_and_waiters_for_people_and_programs(ask, provider, redis_client) -> None:
     limiter = RedisLimiter(redis_client)
     for number in range(9):
-        limiter.reserve(provider, f"run1/{number}", 100, 60, patience_s=3)
+        limiter.reserve(Reservation(provider, f"run1/{number}", 100, 60, patience_s=3))
 
     code, shown, _ = ask(provider.name)
     _, told, _ = ask(provider.name, "--json")
@@ -59,12 +60,12 @@ def test_a_limit_that_is_set_holds_at_once_and_until_it_is_unset(
     ask, provider, redis_client
 ) -> None:
     limiter = RedisLimiter(redis_client)
-    limiter.reserve(provider, "run1/0", 100, 60)
-    slow = limiter.reserve(provider, "run1/1", 100, 60)
+    limiter.reserve(Reservation(provider, "run1/0", 100, 60))
+    slow = limiter.reserve(Reservation(provider, "run1/1", 100, 60))
 
     code, shown, _ = ask(provider.name, "--set", "rpm=6000", "--set", "concurrency=2")
-    fast = limiter.reserve(provider, "run1/2", 100, 60)
-    second = limiter.reserve(provider, "run1/3", 100, 60)
+    fast = limiter.reserve(Reservation(provider, "run1/2", 100, 60))
+    second = limiter.reserve(Reservation(provider, "run1/3", 100, 60))
     ask(provider_key(provider), "--unset", "rpm", "--unset", "concurrency")
     _, told, _ = ask(provider.name, "--json")
 
@@ -86,7 +87,7 @@ def test_a_limit_that_is_set_holds_at_once_and_until_it_is_unset(
 def test_a_limit_that_makes_no_sense_is_refused_and_changes_nothing(
     ask, provider, redis_client, change
 ) -> None:
-    RedisLimiter(redis_client).reserve(provider, "run1/0", 100, 60)
+    RedisLimiter(redis_client).reserve(Reservation(provider, "run1/0", 100, 60))
 
     code, _, said = ask(provider.name, "--set", change)
     _, told, _ = ask(provider.name, "--json")
@@ -98,7 +99,7 @@ def test_a_limit_that_makes_no_sense_is_refused_and_changes_nothing(
 
 
 def test_an_unknown_provider_is_refused_with_the_nearest_name(ask, provider, redis_client) -> None:
-    RedisLimiter(redis_client).reserve(provider, "run1/0", 100, 60)
+    RedisLimiter(redis_client).reserve(Reservation(provider, "run1/0", 100, 60))
 
     code, _, said = ask(provider.name + "x", "--set", "rpm=5")
 

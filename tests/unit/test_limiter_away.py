@@ -13,6 +13,7 @@ import pytest
 from batchq.limiter import MemoryLimiter
 from batchq.limiter.keys import provider_key
 from batchq.plan import Limits, ProviderSpec, RateLimit
+from batchq.ports import Reservation
 
 PATIENCE_S = 3.0
 LATENCY_S = 0.2
@@ -60,10 +61,11 @@ class Pool:
         if not item and not (item := self._take()):
             return "", 0.2
         self.asked.append(self.now)
-        grant = self.limiter.reserve(self.spec(), item, 100, 600, PATIENCE_S)
+        asked = Reservation(self.spec(), item, 100, 600, PATIENCE_S)
+        grant = self.limiter.reserve(asked)
         if grant.is_granted:
             self.calls.append((self.now, item.partition("/")[0]))
-            self.limiter.settle(self.spec(), item, 100, 100)
+            self.limiter.settle(asked, 100)
             return "", LATENCY_S
         if grant.wait_s > PATIENCE_S:
             self.given_back.append(self.now)

@@ -13,7 +13,7 @@ import pytest
 
 from batchq.limiter import MemoryLimiter
 from batchq.plan import Limits, ProviderSpec, RateLimit
-from batchq.ports import Feedback, Verdict
+from batchq.ports import Feedback, Reservation, Verdict
 from batchq.simulator.limits import Limits as ServerLimits
 from batchq.simulator.options import SimulatorOptions
 
@@ -73,7 +73,7 @@ class World:
     def ask(self, run: str, slot: int, number: int, tokens: int) -> None:
         self.asked += 1
         lease = f"{run}/{slot}/{number}"
-        grant = self.limiter.reserve(self.spec(run), lease, tokens, 600)
+        grant = self.limiter.reserve(Reservation(self.spec(run), lease, tokens, 600))
         if not grant.is_granted:
             late_s = self.rng.uniform(0, 0.01)
             wake_at = self.now + min(grant.wait_s, 2.0) + late_s
@@ -83,7 +83,7 @@ class World:
 
     def call(self, run: str, slot: int, number: int, tokens: int, lease: str) -> None:
         def settle(feedback: Feedback, used: int) -> None:
-            self.limiter.settle(self.spec(run), lease, tokens, used, feedback)
+            self.limiter.settle(Reservation(self.spec(run), lease, tokens, 600), used, feedback)
             again_s = 2.0 if feedback.verdict is not Verdict.ANSWERED else 0.005
             self.at(self.now + again_s, lambda: self.item(run, slot, number + 1))
 

@@ -52,13 +52,13 @@ class OpenLimiter:
     is_probing: bool = False
     outage_s: float = 0.0
 
-    def reserve(self, provider, lease, tokens, ttl_s, patience_s) -> Grant:
+    def reserve(self, asked) -> Grant:
         if self.waits:
             return Grant(self.waits.pop(0), "rpm")
         return Grant(0, is_probe=self.is_probing)
 
-    def settle(self, provider, lease, reserved, used, feedback) -> float:
-        self.settled.append((reserved, used))
+    def settle(self, asked, used, feedback) -> float:
+        self.settled.append((asked.tokens, used))
         self.told.append(feedback)
         return self.outage_s
 
