@@ -2,6 +2,7 @@
 -- KEYS 1 run (hash)  2 open batches (hash)  3 outcomes of the batch (hash)
 --      4 leases of the batch (hash)  5 checkpoints of the batch (hash)
 -- ARGV 1 batch "step:number"  2 index  3 owner  4 prefix of the keys that say who is alive
+--      5 the name of this question: asked again since its answer was lost, it gets the same one
 -- Returns {verdict, starts, has budget, stage, value, stage, value, ...}
 -- O(1), and O(checkpoints of the batch) for an item that was started before.
 -- A holder "later TIME" is nobody: the item waits for its provider.
@@ -13,12 +14,14 @@ if run[1] ~= 'running' then return {'stopped', 0} end
 local lease = redis.call('HGET', KEYS[4], ARGV[2])
 local starts = 1
 if lease then
-  local space = string.find(lease, ' ', 1, true)
-  local holder = string.sub(lease, space + 1)
-  if holder ~= '' and redis.call('EXISTS', ARGV[4] .. holder) == 1 then return {'held', 0} end
-  starts = tonumber(string.sub(lease, 1, space - 1)) + 1
+  local before, holder, question = string.match(lease, '^(%d+) (%S*) ?(.*)$')
+  starts = tonumber(before)
+  if question ~= ARGV[5] then
+    if holder ~= '' and redis.call('EXISTS', ARGV[4] .. holder) == 1 then return {'held', 0} end
+    starts = starts + 1
+  end
 end
-redis.call('HSET', KEYS[4], ARGV[2], starts .. ' ' .. ARGV[3])
+redis.call('HSET', KEYS[4], ARGV[2], starts .. ' ' .. ARGV[3] .. ' ' .. ARGV[5])
 
 local reply = {'run', starts, run[2] or ''}
 if lease then

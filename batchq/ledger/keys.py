@@ -5,7 +5,7 @@ batchq:{RUN}:step:N         string  the StepSpec of step N, for workers
 batchq:{RUN}:count:N        hash    counters of step N: ok, failed, tokens, next batch, ...
 batchq:{RUN}:open           hash    "step:batch" -> when it was dispatched; gone once collated
 batchq:{RUN}:out:N:B        hash    index -> outcome, of the open batch B of step N
-batchq:{RUN}:lease:N:B      hash    index -> "starts owner"
+batchq:{RUN}:lease:N:B      hash    index -> "starts owner question"
 batchq:{RUN}:stage:N:B      hash    "index:stage" -> what the stage gave
 batchq:{RUN}:recent         list    the last failures, newest first
 batchq:{RUN}:lock           string  who advances the run now

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ redis.call('HSET', KEYS[1], 'state', ARGV[2], 'reason', ARGV[3], 'since', ARGV[4
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
 return 1
 """
+NOTHING = Summary()
 FORGET_AFTER_S = 24 * 3600  # a finished run can still be watched for a day
 SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
 USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
@@ -64,7 +66,7 @@ class RedisLedger:
                 keys.leases(ref.run, ref.step, ref.batch),
                 keys.checkpoints(ref.run, ref.step, ref.batch),
             ],
-            args=[f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE],
+            args=[f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE, uuid.uuid4().hex[:12]],
         )
         kept = {
             stage: json.loads(value) for stage, value in zip(reply[3::2], reply[4::2], strict=True)
@@ -211,15 +213,25 @@ class RedisLedger:
 
     @or_queue_error
     def open_batch(
-        self, run: str, step: int, batch: int, outcomes: Sequence[Outcome] = (), *, dispatches: int
+        self,
+        run: str,
+        step: int,
+        batch: int,
+        outcomes: Sequence[Outcome] = (),
+        *,
+        dispatches: int,
+        uncounted: Summary = NOTHING,
     ) -> float:
         """Opens a batch for its items, or again, with the outcomes it has from before.
 
-        Returns the time that its messages are to bear.
+        `uncounted` is what no counter knows yet. Returns the time that its messages are to bear.
         """
         sent_at = round(time.time(), 3)
         with self.client.pipeline() as pipe:
             pipe.hset(keys.open_batches(run), f"{step}:{batch}", f"{sent_at:.3f} {dispatches}")
+            for name, amount in _amounts(uncounted):
+                if amount:
+                    pipe.hincrby(keys.counters(run, step), name, amount)
             if outcomes:
                 pipe.hset(
                     keys.outcomes(run, step, batch),
@@ -376,10 +388,10 @@ class RedisLedger:
 
 def _owner(name: str) -> str:
     """Who runs an item; nobody, if it should have come back long ago."""
-    word, _, until = name.partition(" ")
-    if word == LATER and until:
-        return LATER if time.time() < float(until) + LATE_S else ""
-    return name
+    word, _, rest = name.partition(" ")
+    if word == LATER and rest:
+        return LATER if time.time() < float(rest) + LATE_S else ""
+    return word
 
 
 def _keep(lock: Lock, ended: threading.Event) -> None:

@@ -4,6 +4,8 @@ import threading
 from dataclasses import replace
 
 import pytest
+from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from batchq.ledger import MemoryLedger, RedisLedger, connect, summary_of
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
@@ -73,6 +75,28 @@ def test_an_item_that_a_live_process_holds_is_held(world):
     world.ledger.claim(REF, "w1")
 
     assert world.ledger.claim(REF, "w2").claim is Claim.HELD
+    assert world.ledger.claim(REF, "w1").claim is Claim.HELD
+
+
+def test_a_claim_whose_answer_was_lost_on_the_way_is_granted_when_asked_again(redis_ledger):
+    world = InRedis(redis_ledger)
+    world.live("w1")
+    is_lost = [True]
+    read = AbstractConnection.read_response
+
+    def lose_one(self, *args, **kwargs):
+        answer = read(self, *args, **kwargs)
+        if isinstance(answer, list) and is_lost and answer[0] in ("run", b"run"):
+            is_lost.clear()
+            raise RedisConnectionError("cut off")
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AbstractConnection, "read_response", lose_one)
+        result = world.ledger.claim(REF, "w1")
+
+    assert not is_lost
+    assert (result.claim, result.starts) == (Claim.RUN, 1)
     assert world.ledger.claim(REF, "w1").claim is Claim.HELD
 
 
