@@ -22,7 +22,7 @@ from batchq.collate import (
     room_for,
 )
 from batchq.errors import BatchqError, PlanError, QueueError, StoreError
-from batchq.outcome import Json, Outcome
+from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
@@ -218,7 +218,18 @@ class _Mover:
         """Sends the items of a batch that have no outcome from before."""
         number = step.spec.number
         kept = self.folder.parked(number, batch)
-        sent_at = self.ledger.open_batch(self.run, number, batch, kept, dispatches=1)
+        # Answers that came before Redis or its processes died: the counters are the folder's.
+        known = {one.index for one in kept}
+        before = self.ledger.outcomes(self.run, number, batch)
+        left = (Summary.of(one) for one in before if one.index not in known)
+        sent_at = self.ledger.open_batch(
+            self.run,
+            number,
+            batch,
+            kept,
+            dispatches=1,
+            uncounted=sum(left, Summary()),
+        )
         items = self.gate.items(step, batch)
         outcomes = self.ledger.outcomes(self.run, number, batch)
         missing = missing_items(items, outcomes)

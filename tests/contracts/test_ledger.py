@@ -181,6 +181,20 @@ def test_outcomes_come_back_whole_and_in_order(redis_ledger):
     assert redis_ledger.outcomes(RUN, 1, 0) == [first, OK]
 
 
+def test_outcomes_that_a_dead_life_of_the_run_left_are_counted_when_their_batch_is_opened(
+    redis_ledger,
+):
+    world = InRedis(redis_ledger)
+    redis_ledger.commit(REF, OK)
+    redis_ledger.rewind(RUN, [1])
+    redis_ledger.start_step(RUN, 1, total=9, batches=1, max_failures=None, done=Summary())
+
+    redis_ledger.open_batch(RUN, 1, 0, dispatches=1, uncounted=Summary.of(OK))
+
+    assert redis_ledger.outcomes(RUN, 1, 0) == [OK]
+    assert world.summary() == Summary.of(OK)
+
+
 def test_too_many_failures_stop_the_run_at_once(redis_ledger):
     InRedis(redis_ledger)
     redis_ledger.start_step(RUN, 1, total=9, batches=1, max_failures=1, done=Summary())
