@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchq.checks import is_glob
+from batchq.experiment import SOURCE
 from batchq.files import find_prompt
 from batchq.plan import Plan
 
@@ -44,7 +45,7 @@ def find_drift(plan: Plan) -> list[Drift]:
                 now = hashlib.file_digest(file, "sha256").hexdigest()
         if now != before:
             kind, _, value = name.partition(":")
-            found.append(Drift(value or f"the {kind}", before, now))
+            found.append(Drift(value or f"the {kind}", before, now, kind == "input"))
     return found
 
 
@@ -56,6 +57,6 @@ def _path(plan: Plan, name: str) -> Path | None:
     base = Path(plan.base_dir)
     if kind in ("prompt", "system"):
         return find_prompt(base, value)
-    if kind == "input" and (value.startswith(("py:", "generate:")) or is_glob(value)):
+    if kind == "input" and (value.startswith(("py:", "generate:", SOURCE)) or is_glob(value)):
         return None
     return base / value

@@ -109,7 +109,10 @@ def _chosen(spec: InputSpec, items: Iterator[Item]) -> Iterator[Item]:
 def _identified(spec: InputSpec, rows: Iterator[Row]) -> Iterator[Item]:
     places: dict[str, str] = {}
     for index, (place, value) in enumerate(rows):
-        item_id = _id(spec.id_field, place, value) if spec.id_field else str(index)
+        if spec.experiment is not None:
+            item_id = place  # the job's name, of which there is one
+        else:
+            item_id = _id(spec.id_field, place, value) if spec.id_field else str(index)
         if item_id in places:  # only with an id_field: positions are unique
             raise PlanError(
                 f"{place}: the id `{_short(item_id)}` is there twice, first at "

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from batchq.checks import check, near
 from batchq.errors import ManifestError, Problem, UsageError
+from batchq.experiment import check_expansion, check_keys, jobs_like, with_jobs
 from batchq.guards import overridden_bounds
 from batchq.manifest import (
     STEP_ALIASES,
@@ -36,7 +37,8 @@ INHERITED = (*StepDefaults.model_fields, "system", "provider", "model", "options
 class Overrides:
     """What the command line sets over the manifest.
 
-    `only`, `skip` and `limit` are those of the first step that runs. `steps` is a range by name
+    `only`, `skip` and `limit` are those of the first step that runs; `jobs` are patterns of the
+    names of jobs, which are added to `only`. `steps` is a range by name
     or number, `A..B`, `A..`, `..B` or one of them. `concurrency` is how many items may be in
     flight: it becomes the limit of every provider, and bounds the batches of tasks and commands.
     `no_cache` asks anew for every answer; providers with a cache keep the new ones. `max_cost_nusd`
@@ -46,6 +48,7 @@ class Overrides:
     status: str | None = None
     note: str | None = None
     only: tuple[str, ...] | None = None
+    jobs: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     limit: int | None = None
     steps: str | None = None
@@ -153,6 +156,7 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["params"]["additionalProperties"] = {"anyOf": [param, plain]}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "batchq manifest"
+    schema["anyOf"] = [{"required": ["steps"]}, {"required": ["task"]}]
     return schema
 
 
@@ -236,13 +240,18 @@ def _load_document(
     data["params"] = declared
     manifest = _validated(data, document, report)
     check(data, path.parent, report)
+    check_keys(data, report)
+    if manifest is not None and not problems:
+        check_expansion(manifest, report)
     problems.sort(key=lambda problem: (problem.path != str(path), problem.line, problem.column))
     if manifest is None:
         return None, problems
     origin = Origin(path, document.places, {}, values, data)
     commands = {f"params.{name}": f"{value}" for name, value in values.items() if name in given}
     named = manifest if manifest.name else manifest.model_copy(update={"name": _stem(path)})
-    return _with_defaults(named).with_origin(replace(origin, commands=commands)), problems
+    return _with_defaults(with_jobs(named)).with_origin(
+        replace(origin, commands=commands)
+    ), problems
 
 
 def _stem(path: Path) -> str:
@@ -262,13 +271,7 @@ def _validated(data: dict[str, Any], document: Document, report: Any) -> Manifes
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
-
-        def tell(key: KeyPath, message: str, hint: str) -> None:
-            is_instead = key == ("steps",) and any(data.get(k) for k in ("jobs", "matrix", "task"))
-            if not is_instead:
-                report(key, message, hint)
-
-        report_errors(error, document.places, data, tell)
+        report_errors(error, document.places, data, report)
         return None
 
 
@@ -302,6 +305,8 @@ def _overridden(manifest: Manifest, overrides: Overrides) -> Manifest:
     first: dict[str, Any] = {}
     if overrides.only is not None:
         first["only"] = list(overrides.only)
+    if overrides.jobs:
+        first["only"] = [*first.get("only", ()), *jobs_like(manifest, overrides.jobs)]
     if overrides.skip:
         first["skip"] = [*steps[0].skip, *overrides.skip]
     if overrides.limit is not None:

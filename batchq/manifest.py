@@ -348,10 +348,12 @@ class Manifest(Part):
     params: dict[str, Param] = Field(default_factory=dict, description="Typed inputs.")
     config: Config = Field(Config(), description="Defaults for every step.")
     providers: dict[str, Provider] = Field(default_factory=dict, description="LLM endpoints.")
-    steps: list[Step] = Field(min_length=1, description="The pipeline.")
-    task: NotYet = None
-    jobs: NotYet = None
-    matrix: NotYet = None
+    steps: list[Step] = Field(default_factory=list, min_length=1, description="The pipeline.")
+    task: TaskName | None = Field(
+        None, description="Instead of steps: what each job runs, package.module:function."
+    )
+    jobs: list[Job] | None = Field(None, description="Jobs of an experiment, written out.")
+    matrix: Matrix | None = Field(None, description="Jobs of an experiment, by combination.")
     foreach: NotYet = None
     rounds: NotYet = None
     priority: float = Field(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from batchq import planner
 from batchq.checks import RUN_SOURCE, near
 from batchq.errors import BatchqError, ManifestError, PlanError, Problem
+from batchq.experiment import SOURCE
 from batchq.loader import problem_at
 from batchq.manifest import Manifest
 from batchq.plan import Plan, is_remote
@@ -38,7 +39,7 @@ def pin_inputs(manifest: Manifest) -> Manifest:
     problems: list[Problem] = []
     for step in manifest.steps:
         source = step.input
-        if source is None or source.startswith(("py:", "generate:")):
+        if source is None or source.startswith(("py:", "generate:", SOURCE)):
             continue
         try:
             found = _pinned(manifest, source)

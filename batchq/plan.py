@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
+from batchq.expand import Experiment
 from batchq.outcome import Json
 
 T = TypeVar("T")
@@ -149,7 +150,8 @@ class InputSpec:
     """Where a step's items come from, and which of them it takes.
 
     `source` is a path or glob relative to the manifest, `py:module:function`, `generate:N`, or
-    "" for the collated output of the last step in `needs`. `whole` makes the entire input one
+    "" for the collated output of the last step in `needs`, or `jobs:` for the jobs that
+    `experiment` expands to. `whole` makes the entire input one
     item (`once: true` and `batch_mode: false`). `written` is what the manifest said in place of a
     `source` that was pinned to one version, such as `run:words@latest`.
     """
@@ -164,6 +166,7 @@ class InputSpec:
     sample_seed: int = 0
     whole: bool = False
     written: str = ""
+    experiment: Experiment | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from batchq.checks import near
 from batchq.conditions import compile_condition
 from batchq.errors import PlanError, TaskError, UsageError
 from batchq.estimate import SAMPLE, SLOTS, estimate_step
+from batchq.expand import warnings_of
+from batchq.experiment import SOURCE, experiment_of
 from batchq.items import read_items
 from batchq.loader import check_environment
 from batchq.lock import manifest_lock
@@ -138,6 +140,8 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     spec = build_spec(planning, step, number)
     needs = _needs(planning, step)
     source = _input(planning, step, needs)
+    if source.experiment is not None:
+        planning.warnings += warnings_of(source.experiment)
     is_chosen = "concurrent_batches" in step.model_fields_set
     pacing = Pacing(step.batch_size, step.concurrent_batches, step.batch_delay, is_chosen)
     if source.source:
@@ -205,6 +209,7 @@ def _input(planning: Planning, step: Step, needs: tuple[str, ...]) -> InputSpec:
         sample_seed=sample.seed if sample else 0,
         whole=step.once or not step.batch_mode,
         written=planning.manifest.origin.pinned.get(step.name, ""),
+        experiment=experiment_of(planning.manifest) if source == SOURCE else None,
     )
 
 
@@ -251,7 +256,7 @@ def _count(
     """Reads the whole input once, which checks and hashes it; keeps the first items."""
     base_dir = planning.manifest.base_dir
     path = base_dir / source.source
-    is_file = not source.source.startswith(("py:", "generate:")) and path.is_file()
+    is_file = not source.source.startswith(("py:", "generate:", SOURCE)) and path.is_file()
     digest = hashlib.sha256()
     sample: list[Item] = []
     count = 0

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from batchq.checks import is_glob
 from batchq.errors import PlanError
+from batchq.expand import expand
 from batchq.files import decode, read_text
 from batchq.outcome import Json
 from batchq.plan import InputSpec
@@ -48,6 +49,8 @@ def read_rows(
         if previous is None:
             raise PlanError("this step reads the output before it, which is not there yet")
         return _values(previous, "the output before it")
+    if spec.experiment is not None:
+        return ((job.name, dict(job.params)) for job in expand(spec.experiment))
     if source.startswith("generate:"):
         count = int(source.removeprefix("generate:"))
         return ((f"item {n}", {"index": n, "number": n + 1}) for n in range(count))

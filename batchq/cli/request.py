@@ -110,6 +110,9 @@ _CHOICES = (
     click.option("--note", metavar="T", help="A note that is kept with the version."),
     click.option("--only", type=Ids(), help="Run these items only."),
     click.option("--skip", type=Ids(), help="Leave these items out."),
+    click.option(
+        "--job", "jobs", metavar="GLOB", multiple=True, help="Run these jobs of an experiment only."
+    ),
     click.option("--limit", type=click.IntRange(min=1), help="Run the first N items only."),
     click.option("--steps", metavar="A..B", help="Run these steps only, by name or number."),
     click.option("--yes", is_flag=True, help="Do not ask after the canary: go on if it went well."),
@@ -140,6 +143,7 @@ def load_request(
     note: str | None = None,
     only: tuple[str, ...] | None = None,
     skip: tuple[str, ...] | None = None,
+    jobs: tuple[str, ...] = (),
     limit: int | None = None,
     steps: str | None = None,
     concurrency: int | None = None,
@@ -160,6 +164,7 @@ def load_request(
         note=note,
         only=only,
         skip=skip or (),
+        jobs=jobs,
         limit=limit,
         steps=steps,
         concurrency=concurrency,

@@ -53,6 +53,7 @@ def _manifests() -> list[tuple[str, str]]:
 def test_the_documents_show_manifests() -> None:
     assert [name for name, _ in _manifests()] == [
         "README.md 1",
+        "docs/experiments.md 1",
         "docs/manifest.md 1",
         "docs/manifest.md 2",
     ]

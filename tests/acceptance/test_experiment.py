@@ -1,0 +1,50 @@
+"""An experiment from the command line: its jobs are items, for all that there is for items."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+TASKS = """
+    from pathlib import Path
+
+    HERE = Path(__file__).parent
+
+    def generate(config):
+        if config["leaf"] == 50 and not (HERE / "mended").exists():
+            raise ValueError("no leaf is that large")
+        return {"nodes": 1000 // config["leaf"], "dataset": config["dataset"]}
+"""
+
+MANIFEST = """
+    task: "tuning_tasks:generate"
+    config: {dataset: words}
+    jobs:
+      - {name: baseline, params: {leaf: 10}}
+    matrix:
+      axes: {leaf: [20, 50]}
+"""
+
+
+def test_jobs_fail_alone_and_are_retried_rerun_and_compared_by_name(project):
+    project.write("tuning.yaml", textwrap.dedent(MANIFEST))
+    project.write("tuning_tasks.py", textwrap.dedent(TASKS))
+
+    first = project.run("submit", "tuning.yaml")
+
+    errors = project.read("outputs/tuning/v0/01_errors.json")
+    assert first.returncode == 3
+    assert [(error["item_id"], error["attempts"]) for error in errors] == [("matrix_leaf50", 1)]
+    assert "no leaf is that large" in errors[0]["error"]
+
+    project.write("mended", "")
+    retried = project.run("retry", "tuning@v0")
+    redone = project.run("rerun", "tuning", "baseline")
+    compared = project.run("compare", "tuning", "v0", "v1", "--json")
+
+    assert (retried.returncode, redone.returncode, compared.returncode) == (0, 0, 0)
+    output = project.read("outputs/tuning/v1/items/baseline/01_output.json")
+    whole = project.read("outputs/tuning/v1/collated/01_jobs.json")
+    assert output == {"nodes": 100, "dataset": "words"}
+    assert [row["nodes"] for row in whole] == [100, 50, 20]
+    assert json.loads(compared.stdout)
