@@ -45,7 +45,7 @@ def find_drift(plan: Plan) -> list[Drift]:
                 now = hashlib.file_digest(file, "sha256").hexdigest()
         if now != before:
             kind, _, value = name.partition(":")
-            found.append(Drift(value or f"the {kind}", before, now, kind == "input"))
+            found.append(Drift(value or f"the {kind}", before, now))
     return found
 
 

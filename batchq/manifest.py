@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
 from batchq.guards import Budget, Canary, unless_false
+from batchq.jobs import Job, Matrix
 from batchq.scalars import (
     Count,
     Duration,
