@@ -21,6 +21,7 @@ class Drift:
     name: str
     before: str
     now: str
+    is_input: bool = False
 
     def __str__(self) -> str:
         if not self.now:
@@ -45,7 +46,7 @@ def find_drift(plan: Plan) -> list[Drift]:
                 now = hashlib.file_digest(file, "sha256").hexdigest()
         if now != before:
             kind, _, value = name.partition(":")
-            found.append(Drift(value or f"the {kind}", before, now))
+            found.append(Drift(value or f"the {kind}", before, now, kind == "input"))
     return found
 
 

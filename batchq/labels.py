@@ -1,4 +1,4 @@
-"""The words for how mature a version is, and what they forbid."""
+"""The words for how mature a version is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import difflib
 import re
 
 from batchq.errors import UsageError
-from batchq.ports import RunRecord, RunState
 
 KNOWN_LABELS = ("draft", "alpha", "beta", "rc", "final", "deprecated")
+DEFAULT_LABEL = "draft"
 FINAL = "final"
 """A complete version with this label is read-only until it gets another one."""
 
@@ -36,17 +36,3 @@ def check_label(word: str) -> str:
             f"{', '.join(KNOWN_LABELS)}; an own word has to differ more"
         )
     return word
-
-
-def is_read_only(record: RunRecord) -> bool:
-    """Whether a version is final. One that is not complete can still be gone on with."""
-    return record.status == FINAL and record.state is RunState.COMPLETED
-
-
-def require_changeable(record: RunRecord) -> None:
-    """Raises UsageError if a version is final and so read-only."""
-    if is_read_only(record):
-        raise UsageError(
-            f"{record.pipeline}@{record.version} is final, and final versions are read-only: "
-            f"`batchq label {record.pipeline} {record.version} rc` opens it again"
-        )

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from batchq.bottleneck import what_bounds
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, UsageError
-from batchq.labels import require_changeable
 from batchq.outcome import Usage
 from batchq.ports import Progress, RunInfo, RunRecord, RunState, StepProgress
 from batchq.runs import budget_use, find_run, load_run, open_folder, progress
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
+from batchq.versions import require_changeable
 
 # What a killed command leaves behind ends within this time: see embedded/supervisor.py.
 ORPHANS_END_S = 8.0
@@ -67,6 +67,18 @@ def find(name: str, settings: Settings) -> Found:
     return Found(record.run, shown, None, record)
 
 
+def as_seen(record: RunRecord, settings: Settings) -> RunRecord:
+    """A catalog row whose state is what can be seen here: it is told there only when a run stops.
+
+    One that was killed told nothing; it is shown as paused. Of a broker nothing is asked.
+    """
+    if record.state.is_over:
+        return record
+    if live_broker_url(settings.home, record.run):
+        return replace(record, state=RunState.RUNNING)
+    return record if settings.broker_url else replace(record, state=RunState.PAUSED)
+
+
 def find_resumable(name: str, settings: Settings) -> RunInfo | None:
     """Reads a run that is to be taken up again; None if it is complete."""
     found = find(name, settings)
@@ -74,12 +86,12 @@ def find_resumable(name: str, settings: Settings) -> RunInfo | None:
         raise UsageError(f"{name} was submitted elsewhere: resume it where its folder is")
     if found.record.state is RunState.COMPLETED:
         return None
-    if _stays_alive(found.run, settings):
+    if stays_alive(found.run, settings):
         raise UsageError(f"{found.name} runs in another terminal: `batchq watch {found.name}`")
     return load_run(found.record)
 
 
-def _stays_alive(run: str, settings: Settings) -> bool:
+def stays_alive(run: str, settings: Settings) -> bool:
     """Whether a stack has this run; that of a command which was just killed is about to end."""
     end = time.monotonic() + ORPHANS_END_S
     while live_broker_url(settings.home, run):

@@ -11,10 +11,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSc
 
 from batchq.guards import Budget, Canary, unless_false
 from batchq.jobs import Job, Matrix
+from batchq.labels import DEFAULT_LABEL
 from batchq.scalars import (
     Count,
     Duration,
     Ids,
+    Label,
     NotYet,
     Part,
     PositiveCount,
@@ -343,7 +345,7 @@ class Manifest(Part):
     labels: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Added to the folder's name: {module: 4, path: a}."
     )
-    status: str = Field("draft", min_length=1, description="draft, alpha, beta, rc, final, ...")
+    status: Label = Field(DEFAULT_LABEL, description="draft, alpha, beta, rc, final, ...")
     notes: str = Field("", description="Why this run is made.")
     include: Texts | None = Field(None, description="YAML files merged under this one.")
     params: dict[str, Param] = Field(default_factory=dict, description="Typed inputs.")

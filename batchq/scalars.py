@@ -10,6 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from batchq.errors import UsageError
+from batchq.labels import check_label
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM])?")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -166,6 +169,16 @@ def parse_skip_existing(value: Any) -> str:
     raise wrong(f"expected true, false or a version such as v2, found {shown(value)}")
 
 
+def parse_label(value: Any) -> str:
+    """Reads a word for how mature a version is."""
+    if not isinstance(value, str):
+        raise wrong(f"expected a word such as beta, found {shown(value)}")
+    try:
+        return check_label(value)
+    except UsageError as error:
+        raise wrong(str(error)) from error
+
+
 def parse_texts(value: Any) -> list[str]:
     """Reads one text or a list of texts."""
     values = [value] if isinstance(value, str) else value
@@ -207,6 +220,7 @@ Ids = Annotated[
 SkipExisting = Annotated[
     str, BeforeValidator(parse_skip_existing), _schema(["boolean", "string"], example=True)
 ]
+Label = Annotated[str, BeforeValidator(parse_label), _schema("string", "beta")]
 Texts = Annotated[list[str], BeforeValidator(parse_texts), _schema(["array", "string"], ["text"])]
 NotYet = Annotated[SkipJsonSchema[Any], BeforeValidator(_refuse)]
 """A key of the format whose behaviour does not exist yet: refused by name, never ignored."""

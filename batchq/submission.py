@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from batchq.amounts import count
 from batchq.changes import work_changes
-from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, StoreError, UsageError
 from batchq.kept import answers_in, has_cache
+from batchq.labels import DEFAULT_LABEL
 from batchq.lock import manifest_lock
-from batchq.lookup import find
+from batchq.lookup import find, stays_alive
 from batchq.manifest import Manifest
 from batchq.plan import Plan
 from batchq.ports import RunInfo, RunRecord, RunState
 from batchq.reuse import Review, create_takeover, review_plan
-from batchq.runs import create_run, load_run, open_outputs, reopen_run
+from batchq.runs import create_run, load_run, open_folder, open_outputs, reopen_run
 from batchq.scalars import NEWEST
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
@@ -41,6 +41,17 @@ class Submission:
     base: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The label and the note that a version is to get; None leaves what it has."""
+
+    label: str | None = None
+    note: str | None = None
+
+
+NOTHING_TOLD = Told()
+
+
 def prepare(manifest: Manifest, plan: Plan, settings: Settings) -> Submission:
     """Finds out what is to be run.
 
@@ -57,13 +68,17 @@ def prepare(manifest: Manifest, plan: Plan, settings: Settings) -> Submission:
     if wanted == NEWEST:
         stopped = _stopped(plan, settings)
         if stopped is not None:
-            return _going_on(stopped, settings)
+            told = _told(manifest, plan, load_run(stopped).plan)
+            return _going_on(stopped, told, settings)
     base = find_base(plan)
     if base is None:
         return Submission(plain)
     review = review_plan(plan, base)
     if review.is_idle:
-        return Submission(None, (f"nothing to do: {base.name} has all of it",), base.name)
+        note = f"nothing to do: {base.name} has all of it"
+        if _told(manifest, plan, base.plan) != NOTHING_TOLD:
+            note += f"; `batchq label {plan.pipeline} {base.version}` changes its label and note"
+        return Submission(None, (note,), base.name)
     if not review.takes_over:
         return Submission(plain, tuple(summary_lines(review)))
 
@@ -154,8 +169,7 @@ def _stopped(plan: Plan, settings: Settings) -> RunRecord | None:
     if record.state is RunState.COMPLETED:
         return None
     name = f"{record.pipeline}@{record.version}"
-    state = find(record.run, settings).progress().state
-    if live_broker_url(settings.home, record.run) or not state.is_over:
+    if stays_alive(record.run, settings) or not find(record.run, settings).progress().state.is_over:
         raise UsageError(f"{name} is under way: `batchq watch {name}`, or pause it first")
     try:
         before = load_run(record).plan
@@ -182,9 +196,22 @@ def _input_hashes(plan: Plan) -> dict[str, str]:
     return {name: value for name, value in plan.hashes.items() if name.startswith("input:")}
 
 
-def _going_on(record: RunRecord, settings: Settings) -> Submission:
+def _told(manifest: Manifest, plan: Plan, before: Plan) -> Told:
+    """The label and the note that a submit gives, unless a version was made with the same."""
+    given = manifest.origin.commands
+    is_labelled = "status" in given or plan.status not in (before.status, DEFAULT_LABEL)
+    is_noted = "notes" in given or plan.notes not in (before.notes, "")
+    return Told(plan.status if is_labelled else None, plan.notes if is_noted else None)
+
+
+def _going_on(record: RunRecord, told: Told, settings: Settings) -> Submission:
     def begin(services: Services) -> RunInfo:
-        return reopen_run(record, lambda outcome: not outcome.is_ok, services)
+        from batchq.store.labelling import relabel
+
+        info = reopen_run(record, lambda outcome: not outcome.is_ok, services)
+        if told != NOTHING_TOLD:  # the end of the run takes it from there
+            relabel(open_folder(record.folder), told.label or record.status, told.note)
+        return info
 
     def go(info: RunInfo, services: Services) -> None:
         from batchq.queue.control import resume
@@ -192,7 +219,7 @@ def _going_on(record: RunRecord, settings: Settings) -> Submission:
         resume(info, services, is_private=not settings.broker_url)
 
     name = f"{record.pipeline}@{record.version}"
-    done = record.summary.ok
+    done = find(record.run, settings).progress().summary.ok  # a killed run's record has no counts
     note = f"going on with {name}, which stopped before its end ({done:,} outputs are there)"
     return Submission(Task(load_run(record).plan, begin, go, before=record.run), (note,))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from batchq.errors import RunNotFound, StoreError
+from batchq.errors import RunNotFound, StoreError, UsageError
+from batchq.labels import FINAL
 from batchq.lineage import redo_steps
 from batchq.plan import Plan
+from batchq.ports import RunRecord, RunState
 from batchq.store import RunFolder
 from batchq.store.presence import open_whole
 from batchq.store.search import Place, find_id, find_index, read_names
@@ -109,3 +111,17 @@ def unknown_item(chain: list[Version], item_id: str, number: int | None = None) 
     hint = f"{'nearest' if near else 'ids are such as'}: {', '.join(shown)}" if shown else ""
     place = f" in step {chain[0].plan.step(number).spec.name}" if number else ""
     return f"{chain[0].name} has no item {item_id}{place}" + (f"; {hint}" if hint else "")
+
+
+def is_read_only(record: RunRecord) -> bool:
+    """Whether a version is final. One that is not complete can still be gone on with."""
+    return record.status == FINAL and record.state is RunState.COMPLETED
+
+
+def require_changeable(record: RunRecord) -> None:
+    """Raises UsageError if a version is final and so read-only."""
+    if is_read_only(record):
+        raise UsageError(
+            f"{record.pipeline}@{record.version} is final, and final versions are read-only: "
+            f"`batchq label {record.pipeline} {record.version} rc` opens it again"
+        )

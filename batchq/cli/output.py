@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ __all__ = [
     "put_json",
     "say",
     "seconds_text",
+    "short_path",
     "table",
 ]
 
@@ -52,3 +54,11 @@ def table(rows: Sequence[tuple[str, ...]], align: str = "") -> list[str]:
 def local_time(iso: str) -> str:
     """A UTC time as this machine's clock shows it."""
     return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%dT%H:%M:%S") if iso else ""
+
+
+def short_path(path: str | Path) -> str:
+    """A path from the current folder, if it is below it."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchq.cli.output import count, put, put_json, say
+from batchq.cli.output import count, put, put_json, say, short_path
 from batchq.cli.request import concurrency_option, params_option
 from batchq.cli.submit import Following, following_options, run_task, start_run
 from batchq.errors import UsageError
@@ -72,6 +72,8 @@ def rerun_command(
     plan, lock = _plan_of(file, params, concurrency) if file else (before.plan, None)
     chosen = _choose(before, items, failed=failed, marked=marked, where=where)
     total = sum(map(len, chosen.values()))
+    if file is None and total:
+        _tell_of_drift(before)
     if dry_run:
         why = _why(failed=failed, marked=marked, where=where)
         return _preview(before, plan, chosen, why, as_json=following.as_json)
@@ -116,6 +118,24 @@ def _plan_of(
     manifest = load_request(file, params=params, concurrency=concurrency)
     plan = make_plan(manifest)
     return plan, manifest_lock(manifest, plan)
+
+
+def _tell_of_drift(base: RunInfo) -> None:
+    """Says which files are not what they were: who has mended a prompt wants the new one."""
+    from batchq.drift import find_drift
+
+    name = f"{base.pipeline}@{base.version}"
+    found = [one for one in find_drift(base.plan) if one.now]
+    inputs = ", ".join(str(one) for one in found if one.is_input)
+    if work := ", ".join(str(one) for one in found if not one.is_input):
+        path = base.plan.manifest_path
+        way = f"`--manifest {short_path(path)}`" if path else "`rerun_items` in Python"
+        say(f"note: since {name}, {work}. Items are redone as then; {way} takes what is there now")
+    if inputs:
+        say(
+            f"note: since {name}, {inputs}. Items are redone with the data of then; to run those "
+            "that changed, submit with `skip_existing: true`"
+        )
 
 
 def _choose(

@@ -69,9 +69,8 @@ def _require_complete(record: RunRecord, label: str, final: str) -> None:
 def mark_command(run: str, item: str, verdict: str, note: str) -> None:
     """Marks ITEM of RUN as good or bad; `batchq rerun --marked bad` redoes the bad ones."""
     from batchq.cli.versions import find_version
-    from batchq.labels import require_changeable
     from batchq.store.marks import Mark, Verdict, put_mark
-    from batchq.versions import require_item
+    from batchq.versions import require_changeable, require_item
 
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     record, found = find_version(run, services)

@@ -13,7 +13,7 @@ from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
-from batchq.lookup import find
+from batchq.lookup import as_seen, find
 from batchq.ports import Progress, RunRecord, RunState
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import load_settings
@@ -119,8 +119,9 @@ def list_command(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Lists pipelines, or the versions of PIPELINE; drafts and alphas only with --all."""
-    services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
-    records = services.catalog.runs(pipeline)
+    settings = load_settings()
+    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    records = [as_seen(one, settings) for one in services.catalog.runs(pipeline)]
     if pipeline is not None and not records:
         raise RunNotFound(_no_pipeline(pipeline, services))
     wanted = {*statuses} or {*SHOWN_BY_DEFAULT}
@@ -181,7 +182,9 @@ def version_lines(record: RunRecord, *, is_latest: bool) -> list[str]:
     if record.state is RunState.COMPLETED:
         lines.append(f"  Duration: {seconds_text(record.duration_s)}")
     else:
-        lines.append(f"  State: {record.state.value}")
+        is_paused = record.state is RunState.PAUSED
+        hint = f" (batchq resume {record.pipeline}@{record.version})" if is_paused else ""
+        lines.append(f"  State: {record.state.value}{hint}")
     failed = f" ({record.summary.failed:,} failed)" if record.summary.failed else ""
     lines.append(f"  Items: {record.items:,}{failed}")
     if record.summary.usage.calls:

@@ -14,7 +14,7 @@ from batchq.cli.runs import record_json, version_lines
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
-from batchq.lookup import Found, find, progress_of_record
+from batchq.lookup import Found, as_seen, find, progress_of_record
 from batchq.ports import RunRecord
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
@@ -60,7 +60,7 @@ def _show_run(found: Found, record: RunRecord, *, as_json: bool) -> None:
         items = {"failed_items": list(failed), "marks": told}
         put_json({**record_json(record), **progress_json(seen), **items})
         return
-    for line in version_lines(record, is_latest=False):
+    for line in version_lines(as_seen(record, load_settings()), is_latest=False):
         put(line)
     put(f"  Folder: {record.folder}")
     put()

@@ -9,6 +9,7 @@ from typing import Any
 from batchq.amounts import count, duration, money
 from batchq.budget import budget_text
 from batchq.canary import canary_json, canary_text
+from batchq.cli.output import short_path
 from batchq.errors import StoreError
 from batchq.plan import is_remote
 from batchq.ports import BudgetUse, Progress, RunState
@@ -32,7 +33,7 @@ def find_files(folder: str) -> Files:
     collated = sorted(path for path in (root / "collated").glob("*") if path.is_file())
     # An errors file is written also when there is nothing to tell.
     errors = sorted(path for path in root.glob("*_errors.json") if path.stat().st_size > 4)
-    return Files(tuple(map(_short, collated)), tuple(map(_short, errors)))
+    return Files(tuple(map(short_path, collated)), tuple(map(short_path, errors)))
 
 
 def _files_at(url: str) -> Files:
@@ -45,13 +46,6 @@ def _files_at(url: str) -> Files:
         return Files(collated, tuple(f"{url}/{name}" for name in errors))
     except StoreError:  # the run is over; how it ended is known without the store
         return Files((), ())
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def as_json(progress: Progress) -> dict[str, Any]:

@@ -169,8 +169,11 @@ def test_skip_existing_goes_on_with_a_version_and_runs_what_has_no_output(words:
     assert [row["text"] for row in run.collated()] == ["ONE", "BAD", "THREE"]
 
 
-def test_a_run_that_ctrl_c_paused_is_gone_on_with_on_a_simulator_of_its_own(
-    folder: Path, wait_for: Callable[..., None]
+@pytest.mark.parametrize(
+    ("stop", "words"), [(signal.SIGINT, "KeyboardInterrupt: told@v0"), (signal.SIGKILL, "")]
+)
+def test_a_script_that_was_stopped_goes_on_when_it_is_run_again(
+    folder: Path, wait_for: Callable[..., None], stop: signal.Signals, words: str
 ) -> None:
     (folder / "texts.json").write_text(json.dumps([{"id": str(n)} for n in range(24)]))
     (folder / "script.py").write_text(
@@ -186,15 +189,15 @@ def test_a_run_that_ctrl_c_paused_is_gone_on_with_on_a_simulator_of_its_own(
     env = {**os.environ, "PYTHONPATH": str(Path(batchq.__file__).parents[1])}
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: list(folder.glob("outputs/told/v0/items/*")), "the first batch", 60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         assert process.stderr is not None
-        words = process.stderr.read()
+        said = process.stderr.read()
 
     done = subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=120, check=False
     )
 
-    assert "KeyboardInterrupt: told@v0" in words
+    assert words in said
     assert done.stdout == "<Run told@v0 completed, 24 ok, 0 failed>\n", done.stderr
 
 
@@ -251,11 +254,13 @@ def test_everything_that_is_wrong_is_told_at_once_by_the_names_that_were_written
     words: Path,
 ) -> None:
     wrong = Step(prompt_name="shout.md", batch_id_field="id", batch_size=900)
+    providers = {"sim": {"kind": "simulator"}}
 
     with pytest.raises(ManifestError) as raised:
-        run_pipeline([wrong], pipeline_name="words", providers={"sim": {"kind": "simulator"}})
+        run_pipeline([wrong], pipeline_name="w", pipeline_status="fnal", providers=providers)
 
     told = str(raised.value)
+    assert "run_pipeline(): pipeline_status: 'fnal' is no known label; did you mean final?" in told
     assert "run_pipeline(): steps[0].prompt_name: shout.md: no such file" in told
     assert "steps[0].batch_size: at most 500, found 900" in told
     assert "steps[0]: the first step needs an `input`" in told

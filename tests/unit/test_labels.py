@@ -3,12 +3,7 @@ from __future__ import annotations
 import pytest
 
 from batchq.errors import UsageError
-from batchq.labels import KNOWN_LABELS, check_label, require_changeable
-from batchq.ports import RunRecord, RunState
-
-
-def record(status: str, state: RunState) -> RunRecord:
-    return RunRecord("r", "studio", "v1", state, status, "", "initial", "", "", "")
+from batchq.labels import KNOWN_LABELS, check_label
 
 
 @pytest.mark.parametrize(
@@ -30,15 +25,3 @@ def test_a_known_label_that_is_misspelt_is_refused_with_the_right_one(word, near
 def test_what_is_no_word_is_refused(word):
     with pytest.raises(UsageError, match="is no label"):
         check_label(word)
-
-
-def test_a_complete_final_version_is_read_only_and_the_error_says_how_to_open_it():
-    with pytest.raises(UsageError, match="batchq label studio v1 rc"):
-        require_changeable(record("final", RunState.COMPLETED))
-
-
-@pytest.mark.parametrize(
-    ("status", "state"), [("final", RunState.PAUSED), ("rc", RunState.COMPLETED)]
-)
-def test_a_version_that_is_not_complete_or_not_final_can_be_changed(status, state):
-    require_changeable(record(status, state))
