@@ -1,9 +1,4 @@
 -- Who is next when several runs wait for one provider: the twin of line.py, where the reasons are.
-
--- What a call may wait for, besides a limit, which is named by its index.
-local PAUSE, CONCURRENCY, OUTAGE, TURN = -1, -2, -3, -4
-local BLOCKED = {[PAUSE] = 'pause', [CONCURRENCY] = 'concurrency', [OUTAGE] = 'outage', [TURN] = 'turn'}
-
 local function run_of(member)
   return string.match(member, '^[^/]*')
 end

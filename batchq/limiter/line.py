@@ -24,7 +24,7 @@ LATE_US = 250_000.0
 SOON_US = 50_000.0
 AHEAD_US = 20_000.0
 HEADS = 4
-SPACING_US = (5_000.0, 50_000.0)
+SPACING_MIN_US, SPACING_MAX_US = 5_000.0, 50_000.0
 """Who waits for a call in flight to end asks again at such a spacing, each after the other."""
 AWAY_SHARE = 0.8
 """Those who are away come back so much sooner one after the other than calls can go."""
@@ -33,6 +33,9 @@ LOOK_US = 15_000_000.0
 """A wait that somebody may shorten, by setting a limit, is looked at again after so long."""
 HOPELESS_US = 86_400e6
 """A wait that is told as it is: nobody waits for so long."""
+PAUSE, CONCURRENCY, OUTAGE, TURN = -1, -2, -3, -4
+"""What a call may wait for besides a limit, which the scripts name by its index."""
+NAMES = {PAUSE: "pause", CONCURRENCY: "concurrency", OUTAGE: "outage", TURN: "turn"}
 FIXED = ("pause", "outage")
 
 
@@ -79,7 +82,7 @@ class Line:
         self, lease: str, unit: float, name: str, wait: float, patience: float, now: float
     ) -> float:
         """How long a call stays away that is not in line; `unit` is the time between two calls."""
-        spacing = SPACING_US[1] if name == "outage" else min(AWAY_SPACING_US, AWAY_SHARE * unit)
+        spacing = SPACING_MAX_US if name == "outage" else min(AWAY_SPACING_US, AWAY_SHARE * unit)
         if name not in FIXED and wait <= HOPELESS_US:
             wait = min(wait, LOOK_US)
         run = run_of(lease)

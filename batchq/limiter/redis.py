@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import RedisError
 
 from batchq.errors import QueueError
-from batchq.limiter import desk
+from batchq.limiter import desk, line
 from batchq.limiter.events import describe
 from batchq.limiter.keys import limit_key, provider_key
 from batchq.limiter.pacing import check_size, paces, paces_of
@@ -24,7 +24,6 @@ from batchq.ports import Feedback, Grant, Reservation
 log = logging.getLogger(__name__)
 
 PARTS = ("state", "leases", "queue", "due", "runs", "away")
-_OTHERS = {-1: "pause", -2: "concurrency", -3: "outage", -4: "turn"}
 _NOTHING = Feedback()
 _FOR_EVER_S = 1e9
 _PREPARED = 256
@@ -64,7 +63,7 @@ class RedisLimiter:
         wait_us, index = _ask(self._reserve, known, args)
         if wait_us == 0:
             return Grant(0.0, is_probe=index == 1)
-        return Grant(wait_us / 1e6, _OTHERS.get(index) or known.names[index - 1])
+        return Grant(wait_us / 1e6, line.NAMES.get(index) or known.names[index - 1])
 
     def settle(self, asked: Reservation, used: int, feedback: Feedback = _NOTHING) -> float:
         """Returns the lease, corrects the limits by what the answer told; see ports.Limiter."""

@@ -4,7 +4,7 @@
 -- ARGV   1 lease: RUN/ANYTHING   2 its time to live   3 its tokens   4 the limits: see terms.py
 --        5 for how long it may wait in line
 -- RETURN {wait, index}: wait 0 is granted, and index 1 makes it a probe; else index is that of the
---        limit in the way, or what else is: see line.lua. A call that has to wait for longer than
+--        limit in the way, or what else is: see line.py. A call that has to wait for longer than
 --        it may is not in line, and told when to come back.
 -- TIME   O(limits + log leases + log waiters), and expired leases in steps of 500
 local lease, ttl, tokens = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -74,7 +74,8 @@ local function wait_in_line(index, wait, spread)
     return {0, 0} -- the answer to an earlier call was lost on its way
   end
   write('waited', (kept.waited or 0) + 1)
-  write('blocked', BLOCKED[index] or limits[index].name)
+  local others = {'pause', 'concurrency', 'outage', 'turn'}
+  write('blocked', others[-index] or limits[index].name)
   write_state()
   local placed = join(lease, run, unit, wait, spread, patience, kept.reached)
   return {placed or come_back(run, unweighted, index, wait, patience), index}
@@ -166,7 +167,9 @@ if waiting > 0 then leave(lease, run, own, heads[1], tonumber(heads[2]), unit, k
 write_state()
 if now + idle_after > tonumber(kept.kept or 0) then
   keep(state, 2 * idle_after)
+  keep(leases, 2 * idle_after)
   redis.call('HSET', state, 'kept', now + 2 * idle_after)
+elseif in_flight == 0 then -- the key may be a new one
+  keep(leases, kept.kept - now)
 end
-if redis.call('PTTL', leases) < ttl / 1000 + KEEP_MS / 2 then keep(leases, ttl) end
 return {0, is_probe and 1 or 0}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from batchq.limiter.adaptive import FIRST, Learned
 from batchq.limiter.book import Book
 from batchq.limiter.breaker import SLOW_AFTER, SLOW_CALLS
-from batchq.limiter.line import SPACING_US
+from batchq.limiter.line import SPACING_MAX_US, SPACING_MIN_US
 from batchq.limiter.pacing import Pace, paces
 from batchq.ports import Grant, Reservation
 
@@ -42,13 +42,13 @@ class Request:
             return self._wait("pause", book.paused_until - now, 1000.0)
         breaker = book.breaker
         if breaker.opens and now < breaker.until:
-            return self._wait("outage", breaker.until - now, SPACING_US[1])
+            return self._wait("outage", breaker.until - now, SPACING_MAX_US)
         if breaker.opens and breaker.probe and now < breaker.probe_until:
-            return self._wait("outage", 10 * SPACING_US[1], SPACING_US[1])
+            return self._wait("outage", 10 * SPACING_MAX_US, SPACING_MAX_US)
         if cap and len(book.leases) >= cap:
             if book.flight is not None and is_found:
                 book.flight.grow(now)
-            spacing = max(SPACING_US[0], min(book.gap / 4 or SPACING_US[1], SPACING_US[1]))
+            spacing = max(SPACING_MIN_US, min(book.gap / 4 or SPACING_MAX_US, SPACING_MAX_US))
             return self._wait("concurrency", spacing, spacing)
         if blocked is not None:
             rate = book.rate(blocked.name)
@@ -57,7 +57,7 @@ class Request:
             step = blocked.step_us(rate.burst_now(blocked, now))
             return self._wait(blocked.name, longest, blocked.cost * step)
         if not book.line.is_turn(self.asked.lease, self.unit, now):
-            return self._wait("turn", max(self.whole, SPACING_US[0]), 0.0)
+            return self._wait("turn", max(self.whole, SPACING_MIN_US), 0.0)
         return self._grant(forced, is_found=is_found)
 
     def _limits(self) -> list[tuple[Pace, bool, float]]:
