@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -166,6 +168,8 @@ def s3_server() -> Iterator[ObjectStore]:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         status = 403 if code in ("AccessDenied", "InvalidAccessKeyId") else 500
         start_response(f"{status} {code}", [("Content-Type", "application/xml")])
+        if request.startswith("HEAD "):  # an answer to it has no body
+            return []
         return [f"<Error><Code>{code}</Code><Message>no {code}</Message></Error>".encode()]
 
     server = make_server("127.0.0.1", 0, application, request_handler=Quiet, threaded=True)
@@ -194,12 +198,29 @@ def object_store(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Ite
     s3_server.files().rm(name, recursive=True)
 
 
+@pytest.fixture(scope="session")
+def warm_commands() -> Iterator[Path]:
+    """The socket of a server that runs commands without the start of a Python; see warm.py."""
+    folder = Path(tempfile.mkdtemp(prefix="batchq-warm-"))  # a short path, for a socket
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("warm.py")), str(folder / "socket")],
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    yield folder / "socket"
+    server.kill()
+    server.communicate()
+    shutil.rmtree(folder)
+
+
 class Project:
     """A user's folder, and the real command line in it as a process."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, warm_commands: Path) -> None:
         self.folder = folder
         self._stack = stack
+        self._warm_commands = warm_commands
 
     def write(self, name: str, content: Any) -> Path:
         """Writes a file: text as it is, anything else as JSON."""
@@ -216,22 +237,39 @@ class Project:
         self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 90
     ) -> subprocess.CompletedProcess[str]:
         """Runs `batchq` with these arguments to its end."""
-        process = self.start(*arguments, env=env)
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=30)
-            pytest.fail(f"batchq {' '.join(arguments)} took over {timeout} s\n{out}\n{err}")
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        request = {"arguments": arguments, "folder": str(self.folder), "env": self._env(env)}
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            socket.socket(socket.AF_UNIX) as client,
+        ):
+            client.connect(str(self._warm_commands))
+            socket.send_fds(client, [b"\n"], [out.fileno(), err.fileno()])
+            client.sendall(json.dumps(request).encode() + b"\n")
+            answers = client.makefile()
+            pid = int(answers.readline())
+            is_late = not select.select([client], [], [], timeout)[0]
+            if is_late:
+                os.kill(pid, signal.SIGTERM)
+                if not select.select([client], [], [], 30)[0]:
+                    os.kill(pid, signal.SIGKILL)
+            code = int(answers.readline())
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        if is_late:
+            pytest.fail(
+                f"batchq {' '.join(arguments)} took over {timeout} s\n{texts[0]}\n{texts[1]}"
+            )
+        return subprocess.CompletedProcess(arguments, code, *texts)
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts `batchq` with these arguments; it is ended with the test."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("BATCHQ_")}
         process = subprocess.Popen(
             [sys.executable, "-m", "batchq", *arguments],
             cwd=self.folder,
-            env={**clean, "CI": "", "TERM": "dumb", **(env or {})},
+            env=self._env(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -239,6 +277,10 @@ class Project:
         )
         self._stack.callback(_end, process)
         return process
+
+    def _env(self, env: Mapping[str, str] | None) -> dict[str, str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("BATCHQ_")}
+        return {**clean, "CI": "", "TERM": "dumb", **(env or {})}
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -248,12 +290,12 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(tmp_path: Path, warm_commands: Path) -> Iterator[Project]:
     """An empty folder, and the command line in it."""
     folder = tmp_path / "project"
     folder.mkdir()
     with ExitStack() as stack:
-        yield Project(folder, stack)
+        yield Project(folder, stack, warm_commands)
 
 
 def _marked(mark: str) -> list[psutil.Process]:
