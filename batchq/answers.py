@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -76,6 +76,12 @@ def decode_answer(text: str) -> KeptAnswer | None:
         return KeptAnswer(str(data["text"]), str(data["model"]), usage, float(data["stored_at"]))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def decode_answers(texts: Iterable[tuple[str, str | None]]) -> dict[str, KeptAnswer]:
+    """Reads those of many answers that are there and can be read, by their keys."""
+    found = ((key, decode_answer(text)) for key, text in texts if text is not None)
+    return {key: answer for key, answer in found if answer is not None}
 
 
 class Answers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -69,6 +69,10 @@ class Cache(Protocol):
 
     def get(self, key: str) -> KeptAnswer | None:
         """Reads an answer; None if there is none that can be read."""
+        ...
+
+    def get_many(self, keys: Collection[str]) -> Mapping[str, KeptAnswer]:
+        """Reads many answers in few round trips; those that are there, by their keys."""
         ...
 
     def put(self, key: str, answer: KeptAnswer) -> None:

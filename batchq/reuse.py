@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -19,8 +19,10 @@ from batchq.store.basis import merged
 from batchq.store.search import read_names
 from batchq.versions import Version
 
-Ask = Callable[[StepPlan, Json], bool]
-"""Whether the answers for an item of a step are all kept, so that it costs no call."""
+Ask = Callable[[StepPlan, Sequence[Json]], list[bool]]
+"""Says of items of a step whether their answers are all kept, so that they cost no call."""
+
+ASKED_AT_ONCE = 500
 
 
 class Because(StrEnum):
@@ -125,6 +127,37 @@ class _Fates:
         return Because.UNFINISHED, f"has no output in {version}"
 
 
+class _Decisions:
+    """Collects the decisions about items, and asks for the kept answers of many at a time."""
+
+    def __init__(self, step: StepPlan, ask: Ask | None) -> None:
+        self._step = step
+        self._ask = ask
+        self._made: list[Decision] = []
+        self._open: list[tuple[int, Json]] = []
+
+    def add(self, decision: Decision, data: Json) -> None:
+        self._made.append(decision)
+        if self._ask is not None and decision.because is not Because.TAKEN_OVER:
+            self._open.append((len(self._made) - 1, data))
+            if len(self._open) == ASKED_AT_ONCE:
+                self._settle()
+
+    def all(self) -> list[Decision]:
+        self._settle()
+        return self._made
+
+    def _settle(self) -> None:
+        if self._ask is None or not self._open:
+            return
+        answered = self._ask(self._step, [data for _, data in self._open])
+        for (place, _), is_kept in zip(self._open, answered, strict=True):
+            if is_kept:
+                one = self._made[place]
+                self._made[place] = replace(one, because=Because.CACHED, reason="cached answer")
+        self._open = []
+
+
 class _Reviewer:
     def __init__(self, plan: Plan, base: Version | None, ask: Ask | None) -> None:
         self.plan = plan
@@ -153,8 +186,10 @@ class _Reviewer:
             or not base.plan.step(number).input.source
         ):
             reason = "never ran" if base is None else f"{base.version} has other steps"
-            decisions = [self._new(step, item, Because.NEW, reason) for item in items]
-            return StepReview(step, decisions, redo=Redo("all", number))
+            made = _Decisions(step, self.ask)
+            for item in items:
+                made.add(Decision(item.id, item.index, Because.NEW, reason), item.data)
+            return StepReview(step, made.all(), redo=Redo("all", number))
         before = base.plan.step(number)
         changes = work_changes(before, step)
         if before.input.whole != step.input.whole:
@@ -162,7 +197,7 @@ class _Reviewer:
         fates = self._fates(number)
         old = iter(folder.all_items(number))
         at = next(old, None)
-        decisions, missing = [], 0
+        made, missing = _Decisions(step, self.ask), 0
         known = {name: index for index, name in self._names(number)}
         for item in items:
             while at is not None and at.index < item.index:
@@ -171,9 +206,9 @@ class _Reviewer:
             was = at if at is not None and at.index == item.index else None
             if was is not None:
                 at = next(old, None)
-            decisions.append(self._decide(step, item, was, known, changes, fates))
+            made.add(self._decide(step, item, was, known, changes, fates), item.data)
         missing += (at is not None) + sum(1 for _ in old)
-        return self._concluded(step, decisions, gone=bool(missing), all_of_it=bool(changes))
+        return self._concluded(step, made.all(), gone=bool(missing), all_of_it=bool(changes))
 
     def _decide(
         self,
@@ -188,18 +223,22 @@ class _Reviewer:
         version = self.base.version
         if was is None or was.id != item.id:
             if item.id in known and known[item.id] != item.index:
-                reason = f"its place changed {known[item.id]} -> {item.index}"
-                return self._new(step, item, Because.INPUT, reason)
-            return self._new(step, item, Because.NEW, f"never ran: not in {version}")
-        if was.data != item.data:
+                because, reason = (
+                    Because.INPUT,
+                    f"its place changed {known[item.id]} -> {item.index}",
+                )
+            else:
+                because, reason = Because.NEW, f"never ran: not in {version}"
+        elif was.data != item.data:
+            because = Because.INPUT
             reason = f"input changed {short_hash(was.data)} -> {short_hash(item.data)}"
-            return self._new(step, item, Because.INPUT, reason)
-        if changes:
-            return self._new(step, item, Because.WORK, "; ".join(changes))
-        because, reason = fates.word(item.index, version)
-        if because is Because.AGAIN and step.skip_existing:
-            return Decision(item.id, item.index, Because.TAKEN_OVER, f"taken over from {version}")
-        return self._new(step, item, because, reason)
+        elif changes:
+            because, reason = Because.WORK, "; ".join(changes)
+        else:
+            because, reason = fates.word(item.index, version)
+            if because is Because.AGAIN and step.skip_existing:
+                because, reason = Because.TAKEN_OVER, f"taken over from {version}"
+        return Decision(item.id, item.index, because, reason)
 
     def _of_chain(self, step: StepPlan) -> StepReview:
         number = step.spec.number
@@ -254,11 +293,6 @@ class _Reviewer:
             found.redo = Redo("some" if running else "none", number)
             found.kept = _ranges(one.index for one in found.decisions) if gone else None
         return found
-
-    def _new(self, step: StepPlan, item: Item, because: Because, reason: str) -> Decision:
-        if self.ask is not None and self.ask(step, item.data):
-            return Decision(item.id, item.index, Because.CACHED, "cached answer")
-        return Decision(item.id, item.index, because, reason)
 
     def _fates(self, number: int) -> _Fates:
         fates = _Fates(set(), {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from batchq.answers import decode_answer, encode_answer
+from collections.abc import Collection, Mapping
+
+from batchq.answers import decode_answer, decode_answers, encode_answer
 from batchq.ports import Cache, KeptAnswer
 
 
@@ -16,6 +18,10 @@ class MemoryCache:
         """See ports.Cache."""
         text = self._texts.get(key)
         return None if text is None else decode_answer(text)
+
+    def get_many(self, keys: Collection[str]) -> Mapping[str, KeptAnswer]:
+        """See ports.Cache."""
+        return decode_answers((key, self._texts.get(key)) for key in keys)
 
     def put(self, key: str, answer: KeptAnswer) -> None:
         """See ports.Cache."""

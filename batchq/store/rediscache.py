@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import redis
 
-from batchq.answers import decode_answer, encode_answer
+from batchq.answers import decode_answer, decode_answers, encode_answer
 from batchq.errors import StoreError
 from batchq.ports import KeptAnswer
 from batchq.settings import redis_client_url
@@ -16,6 +17,7 @@ from batchq.settings import redis_client_url
 TIMEOUT_S = 5.0
 INDEX = "batchq:cache"  # a sorted set: key -> when it was put
 PREFIX = "batchq:cache:"
+MANY = 100  # answers in one reply: an answer may be long, and Redis serves others meanwhile
 
 
 class RedisCache:
@@ -37,6 +39,16 @@ class RedisCache:
         with _explained():
             text = self._client.get(PREFIX + key)
         return None if text is None else decode_answer(str(text))
+
+    def get_many(self, keys: Collection[str]) -> Mapping[str, KeptAnswer]:
+        """See ports.Cache."""
+        left = iter(keys)
+        found: dict[str, KeptAnswer] = {}
+        with _explained():
+            while some := [*islice(left, MANY)]:
+                texts: Any = self._client.mget([PREFIX + key for key in some])
+                found |= decode_answers(zip(some, texts, strict=True))
+        return found
 
     def put(self, key: str, answer: KeptAnswer) -> None:
         """See ports.Cache."""

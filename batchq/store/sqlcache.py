@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from itertools import islice
+
 from sqlalchemy import Column, Float, MetaData, String, Table, Text, select
 
-from batchq.answers import decode_answer, encode_answer
+from batchq.answers import decode_answer, decode_answers, encode_answer
 from batchq.ports import KeptAnswer
 from batchq.store.database import Schema, explained, open_engine, upsert
+
+MANY = 500
+"""Keys in one statement; older builds of SQLite take at most 999."""
 
 _metadata = MetaData()
 _about = Table(
@@ -50,6 +56,17 @@ class SqlCache:
         with explained(self._engine, CACHE), self._engine.connect() as connection:
             text = connection.execute(query).scalar()
         return None if text is None else decode_answer(text)
+
+    def get_many(self, keys: Collection[str]) -> Mapping[str, KeptAnswer]:
+        """See ports.Cache."""
+        query = select(_answers.c.key, _answers.c.value)
+        left = iter(keys)
+        found: dict[str, KeptAnswer] = {}
+        with explained(self._engine, CACHE), self._engine.connect() as connection:
+            while some := [*islice(left, MANY)]:
+                rows = connection.execute(query.where(_answers.c.key.in_(some)))
+                found |= decode_answers((row.key, row.value) for row in rows)
+        return found
 
     def put(self, key: str, answer: KeptAnswer) -> None:
         """See ports.Cache."""

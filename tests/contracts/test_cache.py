@@ -76,7 +76,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
         def open_it() -> Cache:
             return open_cache(url) if request.param == "redis" else RedisCache(
-                client, keep_s=60, most=1000
+                client, keep_s=60, most=2000
             )  # fmt: skip
 
         yield Place(open_it, lambda key, value: client.set(PREFIX + key, value) and None)
@@ -93,6 +93,21 @@ def test_an_answer_reads_back_as_it_was_put_by_whoever_opens_the_cache(place: Pl
 
 def test_a_request_that_nobody_made_has_no_answer(place: Place) -> None:
     assert place.open().get(KEY) is None
+
+
+def test_many_answers_are_read_at_once_and_what_is_not_there_is_left_out(place: Place) -> None:
+    cache = place.open()
+    keys = [f"{number:064d}" for number in range(1203)]  # more than one question takes
+    for number in range(0, 1203, 2):
+        cache.put(keys[number], replace(ANSWER, text=str(number)))
+    place.write(keys[1], "what a later batchq wrote")
+
+    found = cache.get_many(keys)
+
+    assert {key: found[key].text for key in found} == {
+        keys[number]: str(number) for number in range(0, 1203, 2)
+    }
+    assert cache.get_many([]) == {}
 
 
 def test_a_later_answer_takes_the_place_of_an_earlier_one(place: Place) -> None:
