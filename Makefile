@@ -1,5 +1,5 @@
 # The only commands a user or a developer needs. Everything they use is installed into .venv.
-.PHONY: demo test check bench bench-setup clean
+.PHONY: demo test check chaos bench bench-setup clean
 
 demo: ## the main job on real input, with nothing but Python, git and make
 	@scripts/demo
@@ -10,6 +10,9 @@ test: ## lint, types, layers, and every test
 
 check: ## lint, types, layers
 	@scripts/check
+
+chaos: ## kill a run at each of its writes, then five minutes of kills, cuts and restarts
+	@scripts/chaos
 
 bench: ## measure against peers and print what stands in docs/benchmarks.md
 	@scripts/bench

@@ -1,6 +1,6 @@
 """Kills a process of a run before each of its writes, and compares what others make of the run.
 
-    takeover.py BROKER_URL FOLDER [--role coordinator] [--scenario complete] [--every 1] [--torn]
+    takeover.py [--role coordinator] [--scenario complete] [--every 1] [--only 0] [--torn]
 
 A run is driven by hand: one process is coordinator and worker in turn, with the real tasks, chord
 and folder. It counts what the one role writes (files, catalog, Redis) and dies by `os._exit`
@@ -22,6 +22,7 @@ import re
 import shutil
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -35,6 +36,7 @@ from redis.connection import AbstractConnection
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from batchq.embedded.server import start_redis
 from batchq.ledger.keys import ALIVE, lock
 from batchq.loader import load_manifest
 from batchq.lock import manifest_lock
@@ -395,30 +397,40 @@ def differences(expected: dict[str, bytes], found: dict[str, bytes]) -> str:
 def main() -> int:
     """Walks through all writes."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("broker_url")
-    options.add_argument("folder", type=Path)
     options.add_argument("--role", choices=["coordinator", "worker"], default="coordinator")
     options.add_argument("--scenario", choices=MANIFESTS, default="complete")
     options.add_argument("--every", type=int, default=1, help="only so many, from a random one on")
     options.add_argument("--only", type=int, default=0, help="only this one")
     options.add_argument("--torn", action="store_true")
     given = options.parse_args()
-    world = World(given.broker_url, given.folder, given.scenario)
+    folder = Path(tempfile.mkdtemp(prefix="batchq-takeover-"))
+    server = start_redis(folder / "redis", Settings())
+    try:
+        return walk(World(server.url, folder / "world", given.scenario), given)
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def walk(world: World, given: argparse.Namespace) -> int:
+    """Kills before one write after another."""
     writes = count_writes(world, given.role)
     expected = world.contents()
     first = given.only or random.randint(1, given.every)
     bad = 0
-    print(json.dumps({"writes": len(writes), "from": first, "strays": world.strays()}), flush=True)
+    tell({"writes": len(writes), "from": first, "strays": world.strays()})
     for number in [first] if given.only else range(first, len(writes) + 1, given.every):
-        began = time.monotonic()
         wrong = kill_and_follow(world, given.role, number, torn=given.torn)
         wrong = wrong or differences(expected, world.contents())
         if not wrong and (strays := world.strays()):
             wrong = f"left in Redis: {strays}"
         bad += bool(wrong)
-        told = {"write": number, "before": world.note.read_text(), "wrong": wrong}
-        print(json.dumps({**told, "s": round(time.monotonic() - began, 2)}), flush=True)
+        tell({"write": number, "before": world.note.read_text(), "wrong": wrong})
     return 1 if bad else 0
+
+
+def tell(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,11 @@ WALK = Path(__file__).with_name("takeover.py")
     ],
 )
 def test_a_run_whose_processes_die_at_any_write_ends_with_the_folder_of_an_undisturbed_one(
-    role: str, scenario: str, options: tuple[str, ...], redis_url: str, tmp_path: Path
+    role: str, scenario: str, options: tuple[str, ...]
 ) -> None:
-    walk = [sys.executable, str(WALK), redis_url, str(tmp_path / "walk")]
+    walk = [sys.executable, str(WALK), "--role", role, "--scenario", scenario, *options]
 
-    done = subprocess.run(
-        [*walk, "--role", role, "--scenario", scenario, *options], capture_output=True, text=True
-    )
+    done = subprocess.run(walk, capture_output=True, text=True)
 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line for line in lines[1:] if line["wrong"]] == [], done.stderr[-3000:]
