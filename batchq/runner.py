@@ -347,11 +347,17 @@ def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
 
 def lost(item: Item, starts: int, now: float) -> Outcome:
     """The outcome of an item whose process died each time it ran."""
+    return given_up(item, ItemError("worker_lost", LOST.format(times=starts)), now)
+
+
+def given_up(item: Item, error: ItemError, now: float) -> Outcome:
+    """The outcome of an item that could not say itself why it failed."""
     return Outcome(
         item_id=item.id,
         index=item.index,
         state=State.FAILED,
-        error=ItemError("worker_lost", LOST.format(times=starts)),
+        error=error,
+        attempts=(Attempt(number=1, started_at=now, duration_s=0.0, error=error),),
         started_at=now,
         ended_at=now,
     )

@@ -24,6 +24,7 @@ from batchq.ports import Budgets, ChatReply, ChatRequest, KeptAnswer, Limiter, M
 from batchq.pricing import cost
 from batchq.prompts import render
 from batchq.spending import Purse, estimate_call
+from batchq.timelimit import TimeIsUp, time_limit
 
 ASK_AGAIN = (
     "Your answer could not be used: {detail}\n"
@@ -241,9 +242,13 @@ def call_task(
     function = find_function(stage.task, tools.tasks)
     arguments: list[Any] = [item.data, dict(step.params), context]
     try:
-        value = function(*arguments[: _arity(function)])
+        with time_limit(step.timeout_s):
+            value = function(*arguments[: _arity(function)])
     except (ProviderError, TaskError):
         raise
+    except TimeIsUp as error:
+        message = f"{stage.task} did not end within {step.timeout_s:g} s"
+        raise TaskError(message, kind="timeout", retryable=True) from error
     except SystemExit as error:
         message = f"{stage.task} called sys.exit({error.code!r})"
         raise TaskError(message, kind="task") from error

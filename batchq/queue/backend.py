@@ -8,6 +8,8 @@ from typing import Any
 from celery.backends.redis import RedisBackend
 from celery.result import GroupResult
 
+from batchq.queue.deaths import DEATHS, note_death
+
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +32,19 @@ class Backend(RedisBackend):
         """Counts a finished header task, with the backend's own retry policy around it."""
         count = super().on_chord_part_return
         self.ensure(lambda: count(request, state, result, propagate, **kwargs), ())
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: Exception,
+        traceback: Any = None,
+        request: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Notes why the process of an item died, before its chord is told."""
+        if isinstance(exc, DEATHS) and request is not None:
+            note_death(self.app.services, request.task, request.args, exc)
+        super().mark_as_failure(task_id, exc, traceback, request, **kwargs)
 
     def chord_error_from_stack(self, callback: Any, exc: Any = None) -> Any:
         """Sends the callback of a chord that failed, as that of one that did not.

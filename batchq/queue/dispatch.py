@@ -15,7 +15,7 @@ from batchq.ports import ItemRef
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_message
 from batchq.queue.names import CONTROL_QUEUE
 
-HARD_LIMIT_SLACK_S = 30
+HARD_LIMIT_SLACK_S = 5
 
 
 def dispatch_batch(
@@ -99,9 +99,10 @@ class _Recorder:
 
 
 def _time_limits(step: StepPlan) -> dict[str, Any]:
-    """Bounds Python functions by the worker; everything else bounds itself."""
-    if not step.spec.timeout_s or all(stage.kind != "task" for stage in step.spec.stages):
+    """Bounds Python functions from outside: for code that does not heed the limit of its try."""
+    spec, retry = step.spec, step.spec.retry
+    if not spec.timeout_s or any(stage.kind != "task" for stage in spec.stages):
         return {}
-    tries = (step.spec.retry.max_retries + 1) * len(step.spec.stages)
-    soft_s = step.spec.timeout_s * tries
-    return {"soft_time_limit": soft_s, "time_limit": soft_s + HARD_LIMIT_SLACK_S}
+    waits_s = retry.max_retries * retry.max_delay_s
+    whole_s = spec.timeout_s * (retry.max_retries + 1) + waits_s
+    return {"time_limit": whole_s * len(spec.stages) + HARD_LIMIT_SLACK_S}

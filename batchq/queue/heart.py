@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from batchq.errors import QueueError
+from batchq.ledger.keys import ALIVE
 from batchq.version import __version__
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def start(
     thread = threading.Thread(target=loop, name="batchq-heart", daemon=True)
     thread.start()
     return thread
+
+
+def bury(services: Services, name: str) -> None:
+    """Says that a process is dead, for it cannot; so nobody waits for its next beat."""
+    services.redis.delete(ALIVE + name)
 
 
 def beat(services: Services, name: str, *, role: str, queues: str = "", slots: int = 0) -> None:

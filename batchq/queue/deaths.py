@@ -1,0 +1,130 @@
+"""Notes why a pool process died, at once: the process that ran the item cannot say it any more."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+
+from batchq.errors import BatchqError
+from batchq.outcome import ItemError
+from batchq.queue import heart
+from batchq.queue.message import RUN_ITEM, decode_message
+from batchq.runner import MAX_STARTS, given_up
+
+if TYPE_CHECKING:
+    from batchq.services import Services
+
+log = logging.getLogger(__name__)
+
+DEATHS = (WorkerLostError, TimeLimitExceeded)
+_SIGNAL = re.compile(r"signal (\d+)")
+_STATUS = re.compile(r"exitcode (\d+)")
+_CRASHES = {
+    signal.SIGSEGV: "a segmentation fault",
+    signal.SIGBUS: "a bus error",
+    signal.SIGILL: "an illegal instruction",
+    signal.SIGFPE: "an arithmetic fault",
+    signal.SIGABRT: "an abort",
+}
+_OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed a process here for want of memory; 0 where it does not say.
+
+    The container's own count goes before that of the host.
+    """
+    for path in _OOM_COUNTERS:
+        try:
+            lines = path.read_text("ascii").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
+
+
+_killed_before = oom_kills()
+
+
+def note_death(services: Services, name: str, arguments: Any, error: BaseException) -> None:
+    """Fails the item that a process died of, or lets it run again at once if it has tries left.
+
+    A job has no second try unless its manifest says so; any item is given up at its third death.
+    """
+    if name != RUN_ITEM or not arguments:
+        return
+    try:
+        _note(services, arguments[0], error)
+    except (BatchqError, ValueError) as problem:
+        log.warning("cannot note why a process died, its item is missed later: %s", problem)
+
+
+def _note(services: Services, message: dict[str, Any], error: BaseException) -> None:
+    ref, item = decode_message(message)
+    spec = services.ledger.spec(ref.run, ref.step)
+    lease = services.ledger.leases(ref.run, ref.step, ref.batch).get(ref.index)
+    is_late = isinstance(error, TimeLimitExceeded)  # its process is killed right after this
+    if spec is None or lease is None or not (is_late or _is_dead_here(lease.owner)):
+        return
+    if is_late or lease.starts > min(spec.retry.max_retries, MAX_STARTS - 1):
+        problem = ItemError("timeout" if is_late else "worker_lost", reason_of(error))
+        log.error("item %s failed: %s", item.id, problem.message)
+        services.ledger.commit(ref, given_up(item, problem, time.time()))
+    else:
+        heart.bury(services, lease.owner)
+
+
+def _is_dead_here(owner: str) -> bool:
+    """Whether a lease's owner is a process of this host that is gone."""
+    host, _, rest = owner.rpartition("-")[0].rpartition("-")
+    if host != socket.gethostname() or not rest.isdecimal():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _is_zombie(int(rest))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a process died, for people."""
+    global _killed_before
+    if isinstance(error, TimeLimitExceeded):
+        return f"its process was killed: it did not stop at its time limit ({error.args[0]:g} s)"
+    text = str(error)
+    if found := _SIGNAL.search(text):
+        number = int(found[1])
+        if number == signal.SIGKILL:
+            now = oom_kills()
+            is_memory, _killed_before = now > _killed_before, now
+            if is_memory:
+                return "its process was killed: the machine was out of memory (SIGKILL)"
+            return (
+                "its process was killed (SIGKILL), by somebody or for want of memory: look at "
+                "the kernel's log"
+            )
+        crash = _CRASHES.get(signal.Signals(number), "a signal")
+        return f"its process died of {crash} ({signal.Signals(number).name})"
+    if found := _STATUS.search(text):
+        return f"its process ended itself with exit status {found[1]}"
+    return f"its process died: {text}"
