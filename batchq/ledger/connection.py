@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError
+from redis.exceptions import BusyLoadingError, OutOfMemoryError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -18,7 +18,8 @@ from batchq.errors import QueueError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
+OUTAGES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError)
+"""What a patient client waits out: batches that are collated make room in a full Redis, too."""
 
 
 def connect(url: str, *, patience_s: float) -> redis.Redis:

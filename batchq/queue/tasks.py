@@ -23,7 +23,11 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
     spec = services.ledger.spec(ref.run, ref.step)
     if spec is None:
         return Claim.DONE.value  # the run is over and forgotten
-    receipt = run_item(ref, item, spec, services.ledger, heart.owner(services), services.tools)
+    try:
+        receipt = run_item(ref, item, spec, services.ledger, heart.owner(services), services.tools)
+    except BaseException:
+        heart.disown()  # else it looks held for as long as we live
+        raise
     if receipt.halt:
         state = RunState.FAILED if receipt.ends_run else RunState.PAUSED
         services.ledger.halt(ref.run, state, receipt.halt)
