@@ -21,19 +21,33 @@ log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _owner = ""
 _pid = 0
+_ended = threading.Event()
 
 
 def owner(services: Services) -> str:
     """This process's name in leases; starts its heartbeat when first asked, also after a fork."""
-    global _owner, _pid
+    global _owner, _pid, _ended
     if _pid != os.getpid():
         with _lock:
             if _pid != os.getpid():
                 name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
                 beat(services, name, role="process")
-                start(services, name, role="process")
+                _ended = threading.Event()
+                start(services, name, role="process", stop=_ended)
                 _owner, _pid = name, os.getpid()
     return _owner
+
+
+def disown() -> None:
+    """Lets go of all that this process holds: what it claims from now on, it claims by a new name.
+
+    For an item that failed by a fault, such as a Redis that was away for too long: nobody runs it,
+    and while its holder is alive nobody else may.
+    """
+    global _pid
+    with _lock:
+        _ended.set()
+        _pid = 0
 
 
 def start(
