@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 class Backend(RedisBackend):
     """Retries the chord part until it lands; stock Celery gives the whole chord up."""
 
+    app: Any  # the stubs do not know it
+
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Saves a header that has groups in it.
 
@@ -33,7 +35,7 @@ class Backend(RedisBackend):
         count = super().on_chord_part_return
         self.ensure(lambda: count(request, state, result, propagate, **kwargs), ())
 
-    def mark_as_failure(
+    def mark_as_failure(  # type: ignore[override]  # the stub has other names
         self,
         task_id: str,
         exc: Exception,
