@@ -149,6 +149,22 @@ def test_a_run_that_nobody_works_on_says_what_to_start(
     assert "no coordinator is alive on this broker: this process has one until" in done.stderr
 
 
+def test_doctor_warns_of_a_redis_that_forgets(
+    project: Any, broker: dict[str, str], redis_client: Any
+) -> None:
+    redis_client.config_set("maxmemory-policy", "allkeys-lru")
+    redis_client.config_set("appendonly", "no")
+    try:
+        told = project.run("doctor", env=broker)
+    finally:
+        redis_client.config_set("maxmemory-policy", "noeviction")
+        redis_client.config_set("appendonly", "yes")
+
+    assert told.returncode == 6
+    assert "FAIL  eviction: allkeys-lru\n      -> set maxmemory-policy noeviction" in told.stdout
+    assert "FAIL  append-only file: off\n      -> set appendonly yes" in told.stdout
+
+
 def test_doctor_names_what_is_missing_and_never_a_key(project: Any, broker: dict[str, str]) -> None:
     project.write("templates.json", [{"template_id": "1", "topic": "sums"}])
     text = MANIFEST.format(url="http://127.0.0.1:9").replace(

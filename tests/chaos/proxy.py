@@ -31,6 +31,11 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._reset)
         self._loop.call_soon_threadsafe(self._open.set)
 
+    def lead_to(self, target_port: int) -> None:
+        """Leads to another server from now on; connections that were open are gone."""
+        self._target_port = target_port
+        self.mend(reset=True)
+
     def close(self) -> None:
         """Ends it."""
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import signal
 import socket
 import subprocess
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -123,8 +125,18 @@ def server(request: pytest.FixtureRequest, start_server: Callable[..., Server]) 
 
 
 @pytest.fixture
-def redis_url(server: Server) -> str:
-    return f"redis://127.0.0.1:{server.port}/0"
+def line(server: Server) -> Iterator[Any]:
+    """An address that stays while the server behind it changes, as managed Redises have it."""
+    path = Path(__file__).parents[1] / "chaos" / "proxy.py"
+    proxy = runpy.run_path(str(path))["Proxy"](server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def redis_url(server: Server, request: pytest.FixtureRequest) -> str:
+    entry = request.getfixturevalue("line") if "line" in request.fixturenames else server
+    return f"redis://127.0.0.1:{entry.port}/0"
 
 
 def start(cluster: Any) -> Any:
@@ -190,8 +202,38 @@ def test_a_run_whose_redis_lost_everything_in_full_flight_goes_on_by_a_resume(
     assert sum(calls(cluster).values()) <= ITEMS + 2 * (open_items + SLOTS)
 
 
+def test_a_run_goes_on_when_sentinels_promote_a_replica(
+    cluster: Any, server: Server, start_server: Callable[..., Server], line: Any
+) -> None:
+    replica = start_server(
+        "replica", "--replicaof", "127.0.0.1", str(server.port), appendonly="yes"
+    )
+    sentinels = [
+        start_server(f"sentinel{number}", "--sentinel", config=SENTINEL, master=server.port)
+        for number in range(3)
+    ]
+    cluster.wait_for(lambda: all(map(knows_all, sentinels)), "the sentinels know each other", 20)
+    info = start(cluster)
+    wait_for_calls(cluster, 40)
+
+    server.kill()
+    cluster.wait_for(lambda: is_promoted(replica), "the replica is the master", 30)
+    line.lead_to(replica.port)
+
+    assert list(cluster.finish(info).read_collated(1)) == list(range(1, ITEMS + 1))
+    assert sum(calls(cluster).values()) <= ITEMS + 2 * 10 + 2 * SLOTS
+
+
+def knows_all(sentinel: Server) -> bool:
+    master: Any = sentinel.client.sentinel_master("main")
+    return master["num-other-sentinels"] == 2 and master["num-slaves"] == 1
+
+
+def is_promoted(replica: Server) -> bool:
+    info: Any = replica.client.info("replication")
+    return info["role"] == "master"
+
+
 def pass_time(seconds: float) -> None:
     """Lets an outage last; there is nothing to wait for, since nothing happens."""
-    import time
-
     time.sleep(seconds)
