@@ -48,6 +48,7 @@ def run_task(task: Task, settings: Settings, wishes: Wishes) -> Driven:
 
             stack.wait_for_redis()
             quiesce(task.before, build_services(stack.settings, patience_s=COMMAND_PATIENCE_S))
+        simulators = launch_simulators(stack, task.plan)  # first: workers wait for their imports
         if not settings.broker_url:
             slots = {"concurrency": wishes.concurrency, "workers": wishes.workers}
             launch_workers(stack, task.plan, pools_of(task.plan, **slots))
@@ -56,7 +57,6 @@ def run_task(task: Task, settings: Settings, wishes: Wishes) -> Driven:
                 "no coordinator is alive on this broker: this process has one until the run ends"
             )
             launch_coordinator(stack, task.plan)
-        simulators = launch_simulators(stack, task.plan)
         from batchq.drive import run_on_stack
 
         return run_on_stack(task, stack, simulators, wishes)

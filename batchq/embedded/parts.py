@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+WORKER = "batchq.queue.worker"
+"""The module that a worker runs."""
+
 
 class Rank(IntEnum):
     """Who needs whom: parts of a higher rank are stopped before those of a lower one."""
@@ -24,6 +27,8 @@ class Part:
     """One process of a stack. `env` is added to the environment of the supervisor.
 
     A part with a `pidfile` has come up once it wrote it, any other when it lived for a second.
+    With a `module`, `argv` are the arguments of a Python that runs it; else they begin with a
+    program.
     """
 
     name: str
@@ -33,6 +38,12 @@ class Part:
     env: Mapping[str, str] = field(default_factory=dict)
     restart: bool = True
     pidfile: str = ""
+    module: str = ""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What runs it as a program."""
+        return (sys.executable, "-P", "-m", self.module, *self.argv) if self.module else self.argv
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +78,9 @@ def worker_part(
     """A Celery worker of one queue; `name` is its node name and its log's."""
     pidfile = str(logs / f"{name}.pid")
     argv = (
-        *(sys.executable, "-P", "-m", "batchq.queue.worker"),
         *("-Q", queue, "-P", pool, "-c", str(slots), "-n", f"{name}-{os.getpid()}@%h"),
         *("-l", level, "--without-gossip", "--without-mingle", "--without-heartbeat"),
         *("--pidfile", pidfile),
     )
     log = str(logs / f"{name}.log")
-    return Part(name, argv, log, Rank.WORKER, env, pidfile=pidfile)
+    return Part(name, argv, log, Rank.WORKER, env, pidfile=pidfile, module=WORKER)

@@ -90,6 +90,7 @@ def with_base_urls(plan: Plan, urls: Mapping[str, str]) -> Plan:
 def task_modules(plan: Plan) -> tuple[str, ...]:
     """The modules whose functions a plan calls."""
     names = [stage.task for step in plan.steps for stage in step.spec.stages]
+    names += [stage.setup for step in plan.steps for stage in step.spec.stages]
     names += [step.output.collate for step in plan.steps]
     return tuple(sorted({name.partition(":")[0] for name in names if name}))
 

@@ -86,6 +86,7 @@ class Stack:
         changes = {"broker_url": redis.url, "cache_url": self.settings.local_cache_url}
         self.settings = self.settings.model_copy(update=changes)
         self.launch(Part("redis", redis.argv, str(redis.log), Rank.BROKER))
+        self._say({"warm_up": True})  # a stack with a Redis of its own has workers
 
     @property
     def is_private(self) -> bool:
@@ -126,12 +127,18 @@ class Stack:
         """Starts a simulated provider; `read_url` of the path it returns gives its base URL."""
         log = self.logs / f"simulator-{name}.log"
         log.unlink(missing_ok=True)  # before a resume it names a port that nobody listens on
-        argv = (
-            *(sys.executable, "-P", "-m", "batchq.simulator", "--port", "0"),
-            *("--options", json.dumps(dict(options))),
-        )
+        argv = ("--port", "0", "--options", json.dumps(dict(options)))
         # Restarted it would have another port, which nobody knows.
-        self.launch(Part(f"simulator-{name}", argv, str(log), Rank.SERVER, self.env, restart=False))
+        part = Part(
+            f"simulator-{name}",
+            argv,
+            str(log),
+            Rank.SERVER,
+            self.env,
+            restart=False,
+            module="batchq.simulator",
+        )
+        self.launch(part)
         return log
 
     def read_url(self, log: Path, deadline_s: float = 20.0) -> str:

@@ -3,7 +3,8 @@
 A process of its own, in its own session: a Ctrl-C on the terminal does not reach it, and it
 outlives a SIGKILL of its owner by the seconds it takes to stop the parts. Its standard input is
 the lifeline: commands come in on it, and its end means that the owner is gone. It imports the
-standard library only, for it must be up before anything else.
+standard library only, for it must be up before anything else; what workers import, it imports
+while it waits, and a worker is a fork of it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn
 
+from batchq.embedded.forks import WARM, Fork, Forked, become, fork_for, import_for_workers
 from batchq.embedded.leftovers import Record, birth_of, write_records
 from batchq.embedded.lifeline import die_with_parent
 from batchq.embedded.parts import Gone, Part, Rank, decode_part
@@ -39,7 +42,7 @@ _TICK_S = 0.2
 @dataclass
 class _Running:
     part: Part
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Fork
     starts: deque[float] = field(default_factory=deque)
     start_again_at: float | None = None
     came_up: bool = False
@@ -63,6 +66,7 @@ class Supervisor:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._warm_up: Thread | None = None
         self._parts: dict[str, _Running] = {}
         self._remove: list[Path] = []
 
@@ -76,6 +80,11 @@ class Supervisor:
         running.start_again_at = None
         running.starts.append(time.monotonic())
         self._write_down()
+
+    def warm_up(self) -> None:
+        """Begins to import what workers need."""
+        self._warm_up = Thread(target=import_for_workers)
+        self._warm_up.start()
 
     def remove_at_end(self, path: Path) -> None:
         """Removes a folder outside the stack's own when everything is stopped."""
@@ -122,12 +131,15 @@ class Supervisor:
         self._parts.clear()
         self._write_down()
 
-    def _spawn(self, part: Part) -> subprocess.Popen[bytes]:
+    def _spawn(self, part: Part) -> subprocess.Popen[bytes] | Fork:
+        if self._warm_up is not None and part.module in WARM:
+            self._warm_up.join()  # a fork copies one thread only, and this one
+            return fork_for(part)
         # A broker that loses its supervisor still writes its file; nobody waits for workers then.
         last_signal = signal.SIGTERM if part.rank is Rank.BROKER else signal.SIGKILL
         with Path(part.log).open("ab") as log:
             return subprocess.Popen(  # noqa: S603 (our owner's argv, no shell)
-                part.argv,
+                part.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -206,6 +218,8 @@ def supervise(folder: Path) -> None:
             for command in commands.read():
                 if "start" in command:
                     supervisor.start(decode_part(command["start"]))
+                elif "warm_up" in command:
+                    supervisor.warm_up()
                 elif "remove" in command:
                     supervisor.remove_at_end(Path(command["remove"]))
                 elif "stop" in command:
@@ -222,9 +236,16 @@ def main() -> NoReturn:
 
     LOCK is the descriptor of the folder's lock, taken by the owner and held from now on by both.
     """
-    os.set_inheritable(int(sys.argv[2]), False)  # noqa: FBT003 (takes no keyword)
-    supervise(Path(sys.argv[1]))
-    sys.exit(0)
+    lock = int(sys.argv[2])
+    os.set_inheritable(lock, False)  # noqa: FBT003 (takes no keyword)
+    try:
+        supervise(Path(sys.argv[1]))
+    except Forked as forked:  # we are the child
+        os.close(lock)
+        part = forked.part
+    else:
+        sys.exit(0)
+    become(part)
 
 
 if __name__ == "__main__":
