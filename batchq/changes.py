@@ -58,6 +58,7 @@ def _stage_changes(old: StageSpec, new: StageSpec) -> list[str]:
         ("system prompt", old.system, new.system),
         ("output_schema", old.output_schema, new.output_schema),
         ("command", old.command, new.command),
+        ("setup", old.setup, new.setup),
     ):
         if was != now:
             found.append(f"{name} changed {short_hash(was)} -> {short_hash(now)}")

@@ -189,6 +189,8 @@ def _check_one_work(
         report(key, f"nothing to do: one of {listed} is needed", "")
     elif len(present) > 1:
         report((*key, present[1]), f"only one of {listed} can be given", f"{present[0]} is there")
+    if "task" not in present and work.get("setup") is not None:
+        report((*key, "setup"), "only a `task` can be set up for", "")
     if "prompt" not in present and work.get("output_schema") is not None:
         report((*key, "output_schema"), "only a prompt has an output_schema", "")
 

@@ -27,6 +27,8 @@ def is_experiment(data: Mapping[str, Any]) -> bool:
 
 def check_keys(data: Mapping[str, Any], report: Report) -> None:
     """Reports which of `task`, `jobs`, `matrix` and `steps` do not go together."""
+    if data.get("setup") is not None and data.get("task") is None:
+        report(("setup",), "there is no `task` to set up for", "in a pipeline, it stands in a step")
     if not is_experiment(data):
         if data.get("steps") is None:
             hint = "or `task` with `jobs` or `matrix`"
@@ -109,6 +111,7 @@ def with_jobs(manifest: Manifest) -> Manifest:
         name=STEP,
         input=SOURCE,
         task=manifest.task,
+        setup=manifest.setup,
         timeout=config.timeout if "timeout" in keys else 0.0,
         retry=config.retry if "retry" in keys else Retry(max_retries=0),
     )

@@ -187,6 +187,9 @@ class Work(Part):
         None, description="JSON Schema of the answer: a file, or the schema itself."
     )
     task: TaskName | None = Field(None, description="Python function: package.module:function.")
+    setup: TaskName | None = Field(
+        None, description="Python function that is called once a worker process, before the task."
+    )
     command: list[str] | None = Field(
         None, min_length=1, description="A program and its arguments, run without a shell."
     )
@@ -354,6 +357,9 @@ class Manifest(Part):
     steps: list[Step] = Field(default_factory=list, min_length=1, description="The pipeline.")
     task: TaskName | None = Field(
         None, description="Instead of steps: what each job runs, package.module:function."
+    )
+    setup: TaskName | None = Field(
+        None, description="What each worker process calls once, before its first job."
     )
     jobs: list[Job] | None = Field(None, description="Jobs of an experiment, written out.")
     matrix: Matrix | None = Field(None, description="Jobs of an experiment, by combination.")

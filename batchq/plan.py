@@ -111,7 +111,8 @@ class StageSpec:
     """One part of an item's work. A step without `stages` has exactly one, named "".
 
     Exactly one of `prompt`, `task` and `command` is set, as `kind` says. `prompt` and `system`
-    are template texts, Jinja2 ones if `prompt_is_jinja` / `system_is_jinja`.
+    are template texts, Jinja2 ones if `prompt_is_jinja` / `system_is_jinja`. `setup` is a function
+    that is called once a process, before its first task.
     """
 
     name: str
@@ -127,6 +128,7 @@ class StageSpec:
     task: str = ""
     command: tuple[str, ...] = ()
     when: str = ""
+    setup: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -359,6 +359,16 @@ class StepProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemProgress:
+    """How far a running item says it is; `total` is None if it does not say."""
+
+    step: int
+    item_id: str
+    done: float
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """A run at one moment, for status and watch."""
 
@@ -376,6 +386,7 @@ class Progress:
     bound_by: str = ""
     budget: BudgetUse | None = None
     canary: CanaryReport | None = None
+    told: tuple[ItemProgress, ...] = ()
 
     @property
     def summary(self) -> Summary:
@@ -464,6 +475,10 @@ class Catalog(Protocol):
 
     def runs(self, pipeline: str | None = None) -> list[RunRecord]:
         """All runs, or those of one pipeline, oldest first."""
+        ...
+
+    def batches(self, run: str) -> dict[tuple[int, int], Summary]:
+        """What the batches of a run came to, by step and number."""
         ...
 
     def items(

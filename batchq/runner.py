@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from batchq.amounts import duration
 from batchq.calling import NotNow
 from batchq.conditions import evaluate
+from batchq.context import TaskContext
 from batchq.errors import (
     AuthFailed,
     BudgetUsedUp,
@@ -20,6 +21,7 @@ from batchq.errors import (
     TaskError,
     UnknownModel,
 )
+from batchq.functions import call_task
 from batchq.outcome import Attempt, ItemError, Json, Outcome, SentPrompt, State, Usage
 from batchq.plan import Item, StageSpec, StepSpec, decode, encode
 from batchq.ports import Claim, ItemRef, WorkerLedger
@@ -28,10 +30,8 @@ from batchq.spending import Purse
 from batchq.stages import (
     Conversation,
     StageResult,
-    TaskContext,
     Tools,
     call_model,
-    call_task,
     merged,
     run_command,
 )
@@ -339,8 +339,10 @@ def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
     item = replace(walk.item, data=data)
 
     def call(number: int) -> StageResult:
-        context = TaskContext(walk.ref.run, step.name, item.id, item.index, number, log)
-        return call_task(stage, item, step, context, tools)
+        context = TaskContext(
+            walk.ref, step.name, item.id, number, params=step.params, workplace=tools.workplace
+        )
+        return StageResult(call_task(stage, item, step, context, tools.tasks))
 
     return _Try(walk, stage, call)
 

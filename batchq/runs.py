@@ -117,7 +117,7 @@ def finish_step(info: RunInfo, step: StepPlan, services: Services) -> None:
 def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
     number, errors = step.spec.number, None
     if step.output.collate:
-        from batchq.stages import find_function  # and with it all that workers need
+        from batchq.functions import find_function  # and with it all that workers need
 
         function = find_function(step.output.collate, services.tools.tasks)
         outputs = [one.output for one in folder.merged_lines(number) if one.is_ok]
@@ -262,6 +262,7 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
         folder=about["folder"],
         steps=tuple(steps),
         in_flight=ledger.in_flight(run),
+        told=services.progress.of(run),
         started_at=float(about.get("counted_from", about["created_at"])),
         updated_at=float(about["since"]) if is_over and "since" in about else now,
         recent=ledger.recent(run),

@@ -13,7 +13,7 @@ from batchq.settings import Settings, redis_client_url
 if TYPE_CHECKING:
     import redis
 
-    from batchq.ledger import RedisBudgets, RedisCanaries, RedisLedger
+    from batchq.ledger import RedisBudgets, RedisCanaries, RedisLedger, RedisProgress
     from batchq.ports import Cache, Catalog
     from batchq.stages import Tools
 
@@ -65,6 +65,13 @@ class Services:
         return RedisCanaries(self.redis)
 
     @cached_property
+    def progress(self) -> RedisProgress:
+        """How far running items say they are."""
+        from batchq.ledger import RedisProgress
+
+        return RedisProgress(self.redis)
+
+    @cached_property
     def tools(self) -> Tools:
         """What item tasks work with."""
         # HTTP, JSON Schema and templates take time that the command line does not have.
@@ -73,6 +80,7 @@ class Services:
         from batchq.limiter import RedisLimiter
         from batchq.providers import get_provider
         from batchq.stages import Tools
+        from batchq.workplace import LocalWorkplace
 
         return Tools(
             RedisLimiter(self.redis),
@@ -82,6 +90,9 @@ class Services:
             answers=Answers(lambda: self.cache),
             budgets=self.budgets,
             outage_s=self.settings.outage_s,
+            workplace=LocalWorkplace(
+                lambda: self.ledger, lambda: self.progress, self.settings.home
+            ),
         )
 
     @cached_property

@@ -81,7 +81,12 @@ def _stage(planning: Planning, step: Step, work: Work, name: str) -> StageSpec:
     when = work.when if isinstance(work, Stage) else ""
     if kind != "prompt":
         return StageSpec(
-            name, kind, task=work.task or "", command=tuple(work.command or ()), when=when
+            name,
+            kind,
+            task=work.task or "",
+            command=tuple(work.command or ()),
+            when=when,
+            setup=work.setup or "",
         )
     prompt, prompt_is_jinja = _text(planning, work.prompt or "", "prompt")
     system, system_is_jinja = _text(planning, work.system or step.system or "", "system")

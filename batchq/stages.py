@@ -1,30 +1,24 @@
-"""Does one attempt at one stage of an item: a call to a model, a Python function, a program."""
+"""Does one attempt at one stage of an item: a call to a model, or a program."""
 
 from __future__ import annotations
 
-import fnmatch
-import importlib
-import inspect
-import json
-import logging
 import math
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from batchq.answers import Answers, cache_key
 from batchq.calling import Caller
+from batchq.context import Workplace
 from batchq.errors import OutputError, ProviderError, TaskError
 from batchq.outcome import Json, Usage
 from batchq.parsing import parse_answer, parse_loose
-from batchq.plan import Item, StageSpec, StepSpec
+from batchq.plan import StageSpec, StepSpec
 from batchq.ports import Budgets, ChatReply, ChatRequest, KeptAnswer, Limiter, Message, Provider
 from batchq.pricing import cost
 from batchq.prompts import render
 from batchq.spending import Purse, estimate_call
-from batchq.timelimit import TimeIsUp, time_limit
 
 ASK_AGAIN = (
     "Your answer could not be used: {detail}\n"
@@ -52,6 +46,7 @@ class Tools:
     outage_s: float = 300.0  # a provider that answers nobody for longer is not waited for
     purse: Purse | None = None  # of the item that is run, if its run has a budget
     patience_s: float = math.inf
+    workplace: Workplace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +58,6 @@ class StageResult:
     model: str = ""
     repaired: bool = False
     waited_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class TaskContext:
-    """What a task function is told besides its item and its parameters."""
-
-    run: str
-    step: str
-    item_id: str
-    index: int
-    attempt: int
-    log: logging.Logger
 
 
 @dataclass
@@ -229,80 +212,6 @@ def run_command(stage: StageSpec, data: Json, timeout_s: float) -> StageResult:
         message = f"{arguments[0]} ended with status {done.returncode}: {tail or 'no message'}"
         raise TaskError(message, kind="command", retryable=True)
     return StageResult(parse_loose(done.stdout.decode("utf-8", "replace").rstrip("\n")))
-
-
-def call_task(
-    stage: StageSpec, item: Item, step: StepSpec, context: TaskContext, tools: Tools
-) -> StageResult:
-    """Calls a Python function with as many of (item, params, context) as it takes.
-
-    Raises TaskError; its `kind` is "task_not_allowed", "task_not_found", "task" or
-    "not_serializable".
-    """
-    function = find_function(stage.task, tools.tasks)
-    arguments: list[Any] = [item.data, dict(step.params), context]
-    try:
-        with time_limit(step.timeout_s):
-            value = function(*arguments[: _arity(function)])
-    except (ProviderError, TaskError):
-        raise
-    except TimeIsUp as error:
-        message = f"{stage.task} did not end within {step.timeout_s:g} s"
-        raise TaskError(message, kind="timeout", retryable=True) from error
-    except SystemExit as error:
-        message = f"{stage.task} called sys.exit({error.code!r})"
-        raise TaskError(message, kind="task") from error
-    except Exception as error:
-        # The border to user code: whatever it raises is data about this item.
-        message = f"{type(error).__name__}: {error}"
-        raise TaskError(message, kind="task", retryable=True) from error
-    return StageResult(as_json(value, stage.task))
-
-
-def as_json(value: Any, source: str) -> Json:
-    """Checks that a value is JSON and returns it as JSON reads it back (tuples as lists)."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
-    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
-        message = f"{source} returned something that is not JSON: {error}"
-        raise TaskError(message, kind="not_serializable") from error
-
-
-def find_function(reference: str, allowed: Sequence[str]) -> Callable[..., Any]:
-    """Imports `module:function` if one of the patterns allows it; raises TaskError if not."""
-    module_name, _, name = reference.partition(":")
-    if not any(
-        fnmatch.fnmatchcase(part, pattern)
-        for pattern in allowed
-        for part in (module_name, reference)
-    ):
-        raise TaskError(
-            f"this worker may not run {reference}: start it with "
-            f"BATCHQ_TASKS='[\"{module_name}\"]' or add the module to `tasks` in batchq.toml",
-            kind="task_not_allowed",
-        )
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except Exception as error:
-        raise TaskError(
-            f"cannot import {reference} on this worker: {type(error).__name__}: {error}; "
-            "install the module there or put its folder on PYTHONPATH",
-            kind="task_not_found",
-        ) from error
-    if not callable(function):
-        raise TaskError(f"{reference} is not a function", kind="task_not_found")
-    return function  # type: ignore[no-any-return]  # callable() narrows Any to no signature
-
-
-def _arity(function: Callable[..., Any]) -> int:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
-        return 3
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return min(3, sum(p.kind in positional for p in parameters))
 
 
 def merged(data: Json, stage: str, value: Json) -> Json:

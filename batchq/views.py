@@ -11,13 +11,14 @@ from typing import Protocol, Self
 
 from batchq.amounts import duration, money
 from batchq.budget import budget_text
-from batchq.ports import Progress, StepProgress
+from batchq.ports import ItemProgress, Progress, StepProgress
 
 _log = logging.getLogger("batchq.run")
 
 LINE_EVERY_S = 5.0
 IDLE_LINE_EVERY_S = 60.0
 PACE_WINDOW_S = 20.0
+TOLD_SHOWN = 4
 
 
 class View(Protocol):
@@ -135,6 +136,7 @@ class PlainView(QuietView):
         words += [f"{summary.cached:,} from cache"] if summary.cached else []
         words += [spent_text(progress)] if summary.usage.calls else []
         words += [f"bound by {progress.bound_by}"] if progress.bound_by else []
+        words += [f"{one.item_id} {told_text(one)}" for one in progress.told[:TOLD_SHOWN]]
         return "; ".join([progress.state.value, *steps, *filter(None, [", ".join(words)])])
 
     def _step(self, step: StepProgress, progress: Progress) -> str:
@@ -184,6 +186,11 @@ def pace_text(step: StepProgress, pace: Pace) -> str:
     if left_s is None or not left or step.next_batch_at is not None:
         return ""
     return f"{pace.per_s:.1f}/s, about {duration(left_s)} left"
+
+
+def told_text(told: ItemProgress) -> str:
+    """How far an item says it is, such as `30/100`."""
+    return f"{told.done:,g}" + (f"/{told.total:,g}" if told.total else "")
 
 
 def cost_text(progress: Progress) -> str:

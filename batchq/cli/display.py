@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Self
 
 from batchq.amounts import duration
 from batchq.ports import Progress
-from batchq.views import Pace, PlainView, QuietView, View, group_text, pace_text, spent_text
+from batchq.views import (
+    Pace,
+    PlainView,
+    QuietView,
+    View,
+    group_text,
+    pace_text,
+    spent_text,
+    told_text,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 RECENT_SHOWN = 3
+TOLD_SHOWN = 16
 
 
 def make_view(*, quiet: bool) -> View:
@@ -73,11 +83,23 @@ class LiveView:
                 pace_text(step, self._paces[step.number]) if step.state == "running" else "",
             )
         lines: list[RenderableType] = [head, grid, Text(self._counts(progress), style="dim")]
+        lines += self._told(progress)
         lines += [
             Text(f"  {failure}", style="red", no_wrap=True, overflow="ellipsis")
             for failure in progress.recent[:RECENT_SHOWN]
         ]
         return Group(*lines)
+
+    def _told(self, progress: Progress) -> list[RenderableType]:
+        """A line for each running item that says how far it is."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2))
+        for one in progress.told[:TOLD_SHOWN]:
+            bar = ProgressBar(total=one.total or None, completed=one.done, width=20)
+            grid.add_row(f"  {one.item_id}", bar, told_text(one))
+        return [grid] if progress.told else []
 
     def _counts(self, progress: Progress) -> str:
         usage, cached = progress.summary.usage, progress.summary.cached

@@ -6,6 +6,7 @@ from batchq.ledger.budgets import RedisBudgets
 from batchq.ledger.canaries import RedisCanaries
 from batchq.ledger.connection import connect
 from batchq.ledger.memory import MemoryBudgets, MemoryLedger
+from batchq.ledger.progress import RedisProgress
 from batchq.ledger.redis import RedisLedger, summary_of
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "RedisBudgets",
     "RedisCanaries",
     "RedisLedger",
+    "RedisProgress",
     "connect",
     "summary_of",
 ]

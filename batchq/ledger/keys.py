@@ -8,6 +8,7 @@ batchq:{RUN}:out:N:B        hash    index -> outcome, of the open batch B of ste
 batchq:{RUN}:lease:N:B      hash    index -> "starts owner question"
 batchq:{RUN}:stage:N:B      hash    "index:stage" -> what the stage gave
 batchq:{RUN}:recent         list    the last failures, newest first
+batchq:{RUN}:told           hash    "step:item" -> "done total" of running items that tell it
 batchq:{RUN}:lock           string  who advances the run now
 batchq:{RUN}:budget         hash    limits, spent, held, and how estimates compare with use
 batchq:{RUN}:held           hash    lease -> what a call in flight holds of the budget
@@ -64,6 +65,11 @@ def checkpoints(run: str, step: int, batch: int) -> str:
 def recent(run: str) -> str:
     """The last failures."""
     return f"batchq:{{{run}}}:recent"
+
+
+def told(run: str) -> str:
+    """How far running items say they are."""
+    return f"batchq:{{{run}}}:told"
 
 
 def budget(run: str) -> str:

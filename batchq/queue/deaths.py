@@ -77,6 +77,7 @@ def _note(services: Services, message: dict[str, Any], error: BaseException) -> 
     is_late = isinstance(error, TimeLimitExceeded)  # its process is killed right after this
     if spec is None or lease is None or not (is_late or _is_dead_here(lease.owner)):
         return
+    services.progress.end(ref, item.id)
     if is_late or lease.starts > min(spec.retry.max_retries, MAX_STARTS - 1):
         problem = ItemError("timeout" if is_late else "worker_lost", reason_of(error))
         log.error("item %s failed: %s", item.id, problem.message)

@@ -10,14 +10,21 @@ TASKS = """
 
     HERE = Path(__file__).parent
 
-    def generate(config):
+    def load(params):
+        return params["dataset"].upper()
+
+    def generate(config, params, context):
+        context.progress(1, 2)
         if config["leaf"] == 50 and not (HERE / "mended").exists():
             raise ValueError("no leaf is that large")
-        return {"nodes": 1000 // config["leaf"], "dataset": config["dataset"]}
+        (context.output / "words.txt").write_text("tree")
+        context.cache.set("last", config["leaf"])
+        return {"nodes": 1000 // config["leaf"], "dataset": context.state}
 """
 
 MANIFEST = """
     task: "tuning_tasks:generate"
+    setup: "tuning_tasks:load"
     config: {dataset: words}
     jobs:
       - {name: baseline, params: {leaf: 10}}
@@ -45,6 +52,8 @@ def test_jobs_fail_alone_and_are_retried_rerun_and_compared_by_name(project):
     assert (retried.returncode, redone.returncode, compared.returncode) == (0, 0, 0)
     output = project.read("outputs/tuning/v1/items/baseline/01_output.json")
     whole = project.read("outputs/tuning/v1/collated/01_jobs.json")
-    assert output == {"nodes": 100, "dataset": "words"}
+    assert output == {"nodes": 100, "dataset": "WORDS"}
+    files = project.folder / "outputs/tuning/v1/items/baseline/01_files"
+    assert (files / "words.txt").read_text() == "tree"
     assert [row["nodes"] for row in whole] == [100, 50, 20]
     assert json.loads(compared.stdout)

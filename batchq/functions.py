@@ -1,0 +1,116 @@
+"""Calls the Python functions of a manifest: tasks, and what is set up for them once a process."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from batchq.context import TaskContext
+from batchq.errors import ProviderError, TaskError
+from batchq.outcome import Json
+from batchq.plan import Item, StageSpec, StepSpec
+from batchq.timelimit import TimeIsUp, time_limit
+
+_states: dict[tuple[str, str], Any] = {}
+
+
+def call_task(
+    stage: StageSpec, item: Item, step: StepSpec, context: TaskContext, allowed: Sequence[str]
+) -> Json:
+    """Calls a task with as many of (item, params, context) as it takes.
+
+    Raises TaskError; its `kind` is "task_not_allowed", "task_not_found", "setup", "task",
+    "timeout" or "not_serializable".
+    """
+    function = find_function(stage.task, allowed)
+    if stage.setup:
+        context.state = _state_of(stage, step, allowed)
+    with context:
+        value = _called(function, stage, step, [item.data, dict(step.params), context])
+        kept = as_json(context.as_value(value), stage.task)
+        context.publish()
+    return kept
+
+
+def _called(
+    function: Callable[..., Any], stage: StageSpec, step: StepSpec, arguments: list[Any]
+) -> Any:
+    try:
+        with time_limit(step.timeout_s):
+            return function(*arguments[: _arity(function)])
+    except (ProviderError, TaskError):
+        raise
+    except TimeIsUp as error:
+        message = f"{stage.task} did not end within {step.timeout_s:g} s"
+        raise TaskError(message, kind="timeout", retryable=True) from error
+    except SystemExit as error:
+        message = f"{stage.task} called sys.exit({error.code!r})"
+        raise TaskError(message, kind="task") from error
+    except Exception as error:
+        # The border to user code: whatever it raises is data about this item.
+        message = f"{type(error).__name__}: {error}"
+        raise TaskError(message, kind="task", retryable=True) from error
+
+
+def _state_of(stage: StageSpec, step: StepSpec, allowed: Sequence[str]) -> Any:
+    """What the setup function gave in this process; it is called once for the same parameters."""
+    key = (stage.setup, json.dumps(dict(step.params), sort_keys=True, default=str))
+    if key not in _states:
+        function = find_function(stage.setup, allowed)
+        arguments = [dict(step.params)]
+        try:
+            _states[key] = function(*arguments[: _arity(function)])
+        except (Exception, SystemExit) as error:  # user code, which may raise anything
+            message = f"{stage.setup}: {type(error).__name__}: {error}"
+            raise TaskError(message, kind="setup", retryable=True) from error
+    return _states[key]
+
+
+def as_json(value: Any, source: str) -> Json:
+    """Checks that a value is JSON and returns it as JSON reads it back (tuples as lists)."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        message = f"{source} returned something that is not JSON: {error}"
+        raise TaskError(message, kind="not_serializable") from error
+
+
+def find_function(reference: str, allowed: Sequence[str]) -> Callable[..., Any]:
+    """Imports `module:function` if one of the patterns allows it; raises TaskError if not."""
+    module_name, _, name = reference.partition(":")
+    if not any(
+        fnmatch.fnmatchcase(part, pattern)
+        for pattern in allowed
+        for part in (module_name, reference)
+    ):
+        raise TaskError(
+            f"this worker may not run {reference}: start it with "
+            f"BATCHQ_TASKS='[\"{module_name}\"]' or add the module to `tasks` in batchq.toml",
+            kind="task_not_allowed",
+        )
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:
+        raise TaskError(
+            f"cannot import {reference} on this worker: {type(error).__name__}: {error}; "
+            "install the module there or put its folder on PYTHONPATH",
+            kind="task_not_found",
+        ) from error
+    if not callable(function):
+        raise TaskError(f"{reference} is not a function", kind="task_not_found")
+    return function  # type: ignore[no-any-return]  # callable() narrows Any to no signature
+
+
+def _arity(function: Callable[..., Any]) -> int:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        return 3
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return min(3, sum(p.kind in positional for p in parameters))
