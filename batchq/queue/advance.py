@@ -303,8 +303,9 @@ class _Mover:
         if self.gate.cuts(step, batch):
             self.folder.park_batch(step.spec.number, batch, outcomes, step.output)
         else:
-            self.folder.write_batch(step.spec.number, batch, outcomes, step.output)
+            # The catalog first: once a batch has its record, a resume does not come back to it.
             record_batch(self.info, step, batch, outcomes, self.services)
+            self.folder.write_batch(step.spec.number, batch, outcomes, step.output)
         self.ledger.close_batch(self.run, step.spec.number, batch)
 
     def _drain(self, state: RunState, reason: str) -> None:

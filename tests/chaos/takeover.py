@@ -1,12 +1,15 @@
 """Kills a process of a run before each of its writes, and compares what others make of the run.
 
-    takeover.py [--role coordinator] [--scenario complete] [--every 1] [--only 0] [--torn]
+    takeover.py [--role coordinator] [--scenario complete] [--every 1] [--only 0] [--fault death]
 
 A run is driven by hand: one process is coordinator and worker in turn, with the real tasks, chord
 and folder. It counts what the one role writes (files, catalog, Redis) and dies by `os._exit`
-before its k-th write, which is also after the one before it. With `--torn` half of a message to
+before its k-th write, which is also after the one before it. Of `--fault torn` half of a message to
 Redis is sent first. Another process takes the run over, some leases later by its clock. Afterwards
 folder and catalog must equal those of an undisturbed run, and nothing may be in Redis for ever.
+
+With `--fault full` nothing dies, but from the k-th write on the disk is full, until the run has
+paused; then there is room again and a person resumes it, and no item may run twice.
 
 Prints a line of JSON for each k, and ends with 1 if one of them differs.
 """
@@ -23,18 +26,16 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import redis
 from celery.app.trace import build_tracer
-from redis.connection import AbstractConnection
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from reaper import Fault, Reaper
 
 from batchq.embedded.server import start_redis
 from batchq.ledger.keys import ALIVE, lock
@@ -53,12 +54,20 @@ LEASE_S = 2.0
 STUCK_AFTER_S = 1800.0
 
 TASKS = """
+from pathlib import Path
+
+def note(call):
+    with open(Path(__file__).with_name("calls.txt"), "a") as file:
+        file.write(f"{call}\\n")
+
 def number(item):
+    note(f"number-{item['number']}")
     if item["number"] == 2:
         raise ValueError("two")
     return {"n": item["number"], "confidence": 0.5}
 
 def double(item):
+    note(f"double-{item['n']}")
     return {"n": 2 * item["n"]}
 """
 
@@ -83,90 +92,7 @@ TIMES = re.compile(
 ROW_COLUMNS = re.compile(r"\w+_at|duration_\w+|latency\w*|id")
 UNCOMPARED = ("state/log.jsonl", "state/tmp/")
 
-READS = frozenset(
-    [
-        *("AUTH", "CLIENT", "EXISTS", "GET", "HELLO", "HEXISTS", "HGET", "HGETALL", "HLEN"),
-        *("HMGET", "HVALS", "INFO", "LINDEX", "LLEN", "LRANGE", "MGET", "PING", "SCAN", "SELECT"),
-        *("SMEMBERS", "SUBSCRIBE", "UNSUBSCRIBE", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
-    ]
-)
-FILE_EVENTS = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.symlink")
 _real_time = time.time
-
-
-class Reaper:
-    """Counts the writes of this process while it is on duty, and ends it before one of them."""
-
-    def __init__(self, note: Path, kill_at: int = 0, *, torn: bool = False) -> None:
-        self.note = note
-        self.kill_at = kill_at
-        self.torn = torn
-        self.writes: list[str] = []
-        self._duty = False
-        self._thread = threading.get_ident()
-
-    def watch(self, action: Callable[[], Any]) -> Any:
-        """Counts what an action writes."""
-        self._duty = True
-        try:
-            return action()
-        finally:
-            self._duty = False
-
-    def write(self, what: str, tear: Callable[[], None] | None = None) -> None:
-        """Notes a write that is about to happen, unless nobody lives to see it."""
-        if not self._duty or threading.get_ident() != self._thread:
-            return
-        self.writes.append(what)
-        if len(self.writes) == self.kill_at:
-            if self.torn and tear:
-                tear()
-            self._duty = False
-            self.note.write_text(what)
-            os._exit(9)
-
-    def install(self) -> None:
-        """Looks at everything that reaches a disk or Redis from here."""
-        sys.addaudithook(self._audit)
-        send = AbstractConnection.send_packed_command
-        reaper = self
-
-        def counted(self: Any, command: Any, check_health: bool = True) -> None:
-            chunks = [command] if isinstance(command, str | bytes) else list(command)
-            data = b"".join(one.encode() if isinstance(one, str) else bytes(one) for one in chunks)
-            names = [name for name in _commands(data) if name not in READS]
-            if names:
-                reaper.write(
-                    f"redis {' '.join(dict.fromkeys(names))}",
-                    lambda: self._sock.sendall(data[: len(data) // 2]),
-                )
-            send(self, chunks, check_health)
-
-        AbstractConnection.send_packed_command = counted  # type: ignore[method-assign]
-        event.listen(Engine, "before_cursor_execute", self._execute)
-        event.listen(Engine, "commit", lambda _: self.write("sql COMMIT"))
-
-    def _audit(self, name: str, args: tuple[Any, ...]) -> None:
-        if not self._duty:
-            return
-        if name in FILE_EVENTS:
-            self.write(f"{name} {_tail(args[0])} {_tail(args[1])}")
-        elif name == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
-            self.write(f"open {_tail(args[0])}")
-
-    def _execute(self, _c: Any, _k: Any, statement: str, *_: Any) -> None:
-        word = statement.split(None, 1)[0].upper()
-        if word not in ("SELECT", "PRAGMA"):
-            self.write(f"sql {word}")
-
-
-def _tail(path: Any) -> str:
-    return Path(os.fsdecode(path)).name if isinstance(path, str | bytes | os.PathLike) else ""
-
-
-def _commands(data: bytes) -> Iterator[str]:
-    for match in re.finditer(rb"(?:^|\r\n)\*\d+\r\n\$\d+\r\n([A-Za-z]+)\r\n", data):
-        yield match[1].decode().upper()
 
 
 class World:
@@ -237,6 +163,11 @@ class World:
         database.close()
         return found
 
+    def calls_twice(self) -> list[str]:
+        """The calls of tasks that were made more than once."""
+        made = Counter((self.place / "calls.txt").read_text().split())
+        return [call for call, times in made.items() if times > 1]
+
     def strays(self) -> list[str]:
         """Keys that would stay in Redis for ever, but for those that name queues."""
         with self.redis() as client:
@@ -266,6 +197,7 @@ class Driver:
 
     def __init__(self, world: World, reaper: Reaper, role: str) -> None:
         self.world = world
+        self.reaper = reaper
         self.run = world.info.run
         self.app: BatchqApp = make_app(world.settings())
         self.app.loader.import_default_modules()
@@ -321,6 +253,11 @@ class Driver:
     def _intervene(self) -> None:
         """What a person does at a fixed moment of some scenarios."""
         scenario = self.world.scenario
+        if self.reaper.is_full and self.ledger.state(self.run) is RunState.PAUSED:
+            if "full" not in self.ledger.about(self.run)["reason"]:
+                raise AssertionError(f"paused, but why? {self.ledger.about(self.run)}")
+            self.reaper.is_full = False
+            control.resume(self.world.info, self.services, is_private=False)
         if scenario not in ("paused", "cancelled"):
             return
         state, note = self.ledger.state(self.run), f"person:{self.run}"
@@ -347,11 +284,11 @@ def in_child(action: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def count_writes(world: World, role: str) -> list[str]:
+def count_writes(world: World, role: str, fault: Fault) -> list[str]:
     """Drives the run undisturbed; returns what the role writes."""
 
     def undisturbed() -> None:
-        reaper = Reaper(world.note)
+        reaper = Reaper(world.note, fault=fault)
         reaper.install()
         Driver(world, reaper, role).go()
         world.note.write_text(json.dumps(reaper.writes))
@@ -362,16 +299,19 @@ def count_writes(world: World, role: str) -> list[str]:
     return list(json.loads(world.note.read_text()))
 
 
-def kill_and_follow(world: World, role: str, number: int, *, torn: bool) -> str:
-    """Kills the role before a write and lets another finish; returns what went wrong."""
+def fail_and_follow(world: World, role: str, number: int, fault: Fault) -> str:
+    """Lets a fault hit the role at a write and others finish; returns what went wrong."""
 
     def victim() -> None:
-        reaper = Reaper(world.note, number, torn=torn)
+        reaper = Reaper(world.note, number, fault)
         reaper.install()
         Driver(world, reaper, role).go()
 
     world.reset()
     code = in_child(victim)
+    if fault == "full":
+        twice = world.calls_twice()
+        return f"ended with {code}" if code else f"ran twice: {twice}" if twice else ""
     if code == 0:
         return ""  # random ids made this run some writes shorter: it was over before
     if code != 9:
@@ -401,7 +341,7 @@ def main() -> int:
     options.add_argument("--scenario", choices=MANIFESTS, default="complete")
     options.add_argument("--every", type=int, default=1, help="only so many, from a random one on")
     options.add_argument("--only", type=int, default=0, help="only this one")
-    options.add_argument("--torn", action="store_true")
+    options.add_argument("--fault", choices=get_args(Fault), default="death")
     given = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="batchq-takeover-"))
     server = start_redis(folder / "redis", Settings())
@@ -414,13 +354,13 @@ def main() -> int:
 
 def walk(world: World, given: argparse.Namespace) -> int:
     """Kills before one write after another."""
-    writes = count_writes(world, given.role)
+    writes = count_writes(world, given.role, given.fault)
     expected = world.contents()
     first = given.only or random.randint(1, given.every)
     bad = 0
     tell({"writes": len(writes), "from": first, "strays": world.strays()})
     for number in [first] if given.only else range(first, len(writes) + 1, given.every):
-        wrong = kill_and_follow(world, given.role, number, torn=given.torn)
+        wrong = fail_and_follow(world, given.role, number, given.fault)
         wrong = wrong or differences(expected, world.contents())
         if not wrong and (strays := world.strays()):
             wrong = f"left in Redis: {strays}"

@@ -1,4 +1,4 @@
-"""A process that dies before any of its writes is followed by another, to the same run folder.
+"""A run whose processes die, or whose disk fills up, at any write ends with the same run folder.
 
 Here a few of the writes, others each time; `make chaos` walks through all of them.
 """
@@ -19,13 +19,14 @@ WALK = Path(__file__).with_name("takeover.py")
     ("role", "scenario", "options"),
     [
         ("coordinator", "complete", ("--every", "30")),
-        ("coordinator", "paused", ("--every", "60", "--torn")),
+        ("coordinator", "paused", ("--every", "60", "--fault", "torn")),
         ("coordinator", "failed", ("--every", "20")),
         ("coordinator", "cancelled", ("--every", "20")),
-        ("worker", "complete", ("--every", "25", "--torn")),
+        ("worker", "complete", ("--every", "25", "--fault", "torn")),
+        ("coordinator", "complete", ("--every", "25", "--fault", "full")),
     ],
 )
-def test_a_run_whose_processes_die_at_any_write_ends_with_the_folder_of_an_undisturbed_one(
+def test_a_run_that_is_hit_at_any_write_ends_with_the_folder_of_an_undisturbed_one(
     role: str, scenario: str, options: tuple[str, ...]
 ) -> None:
     walk = [sys.executable, str(WALK), "--role", role, "--scenario", scenario, *options]
