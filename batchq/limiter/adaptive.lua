@@ -27,6 +27,11 @@ local function least(cost, window)
   return math.max(1, cost * window / SLOWEST_US)
 end
 
+local function measured(l, cost, window)
+  if l.age < BOUND_SHARE * (now - l.cut) then return math.huge end
+  return math.max(0, l.spent - cost) / math.max(1, now - l.cut) * window
+end
+
 local function far_off(l, amount, cost, window)
   local quick = l.quick + 1
   if window == 0 then
@@ -35,8 +40,8 @@ local function far_off(l, amount, cost, window)
             cut = now, spent = 0, quick = quick}, 0
   end
   local accepted = math.max(0, l.spent - cost)
-  local measured = accepted / math.max(1, now - l.cut) * window
-  local floor = math.max(least(cost, window), math.min(0.8 * amount, math.max(0.15 * amount, 0.95 * measured)))
+  local rate = accepted / math.max(1, now - l.cut) * window
+  local floor = math.max(least(cost, window), math.min(0.8 * amount, math.max(0.15 * amount, 0.95 * rate)))
   local hold = HOLD_US
   if accepted == 0 then hold = math.min(LONGEST_HOLD_US, HOLD_US * 2 ^ math.min(quick, 10)) end
   return {floor = floor, top = math.max(floor, math.min(amount, 1.2 * floor)), plateau = UNSURE_US,
@@ -48,6 +53,10 @@ local function step_back(l, amount, cost, window)
   cost = math.max(1, cost)
   if l and l.cut > 0 and l.age < QUICK_US then return far_off(l, amount, cost, window) end
   local is_first = l and l.top == 0
+  if l and l.cut > 0 and window > 0 then
+    local accepted = measured(l, cost, window)
+    amount = math.min(amount, amount <= NEAR * accepted and accepted or (amount + accepted) / 2)
+  end
   local floor = math.max(least(cost, window), amount * (is_first and 0.5 or 0.95))
   local plateau = is_first and UNSURE_US or math.max(PLATEAU_US, PLATEAU_CALLS * window * cost / amount)
   local hold = window > 0 and HOLD_US or 0

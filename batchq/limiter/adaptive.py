@@ -5,14 +5,17 @@ so nothing has to be written while it grows, and a limit that nobody uses does n
 doubles. Once a call was refused, it follows a cubic as TCP's CUBIC does: quickly back to just
 below what was refused (`top`), slowly past it, then faster, in case the provider allows more now.
 
-A refusal at the end of a long growth costs 5 %. One soon after a step back says that the limit is
-far off: then what the provider accepted since that step is the best guess, because a server that
-refuses has nothing saved up. Refusals of calls that were granted before a step back are the same
-event and count once. All times in microseconds.
+A server that refuses has nothing saved up, so what it accepted from one refusal to the next is its
+limit, if all that time we would have sent more. A refusal at the end of a long growth costs 5 % of
+that. Where the growth went far beyond what was sent on the whole, it was met on the way: then
+the limit lies between the two. A refusal soon after a step back says that the limit is far off.
+Refusals of calls that were granted before a step back are the same event and count once. All
+times in microseconds.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 FIRST = 120.0  # a minute, of requests: where the search begins
@@ -22,6 +25,10 @@ PLATEAU_US = 20_000_000.0
 UNSURE_US = 5_000_000.0
 PLATEAU_CALLS = 200.0
 """A refusal in so many calls is what probing for more may cost: below one in a hundred."""
+NEAR = 1.2
+"""What was accepted is the limit if the growth went no further beyond it."""
+BOUND_SHARE = 0.7
+"""A limit that held calls back for so much of the time was all but used up."""
 SLOWEST_US = 30_000_000.0
 """No limit is taken to be lower than a call in so long."""
 HOLD_US = 250_000.0
@@ -71,6 +78,9 @@ def step_back(
         return _far_off(known, amount, cost, window_us, now)
     is_first = known is not None and known.top == 0
     share = 0.5 if is_first else 0.95
+    if known is not None and known.cut and window_us:
+        accepted = _accepted(known, cost, window_us, now)
+        amount = min(amount, accepted if amount <= NEAR * accepted else (amount + accepted) / 2)
     plateau = UNSURE_US if is_first else max(PLATEAU_US, PLATEAU_CALLS * window_us * cost / amount)
     floor = max(least(cost, window_us), amount * share)
     held = HOLD_US if window_us else 0.0
@@ -80,6 +90,13 @@ def step_back(
 def least(cost: float, window_us: float) -> float:
     """The lowest that a limit may be taken to be, for calls of such a cost."""
     return max(1.0, cost * window_us / SLOWEST_US)
+
+
+def _accepted(known: Learned, cost: float, window_us: float, now: float) -> float:
+    """What was accepted since the last step back; infinite where others held the calls back."""
+    if known.age < BOUND_SHARE * (now - known.cut):
+        return math.inf
+    return max(0.0, known.spent - cost) / max(1.0, now - known.cut) * window_us
 
 
 def _far_off(
