@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchq.errors import TaskError
+from batchq.plan import Resources
 from batchq.ports import ItemRef
 
 
@@ -55,6 +57,15 @@ class Workplace(Protocol):
 
     def end_progress(self, ref: ItemRef, item_id: str) -> None:
         """Says that an item does not go on."""
+        ...
+
+    def reserve(
+        self, need: Resources, sleep: Callable[[float], None]
+    ) -> AbstractContextManager[None]:
+        """Waits until an item fits on this host, and holds its place in the block.
+
+        Raises NotNow if it fits on another host only, TaskError if on none.
+        """
         ...
 
 

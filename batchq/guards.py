@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer, model_validator
 
-from batchq.scalars import Count, Part, PositiveCount, TokenBudget, Usd, wrong
+from batchq.scalars import Count, Part, PositiveCount, Size, TokenBudget, Usd, wrong
 
 
 def unless_false(value: Any) -> Any:
@@ -32,6 +32,13 @@ class Budget(Part):
     @field_serializer("usd")
     def _in_dollars(self, nusd: int | None) -> float | None:
         return None if nusd is None else nusd / 1e9
+
+
+class Resources(Part):
+    """What an item takes of the host that it runs on."""
+
+    slots: PositiveCount = Field(1, description="Slots of the host's workers: cores, by default.")
+    memory: Size = Field(0, description="Memory, such as 6G.")
 
 
 class Canary(Part):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
-from batchq.guards import Budget, Canary, unless_false
+from batchq.guards import Budget, Canary, Resources, unless_false
 from batchq.jobs import Job, Matrix
 from batchq.labels import DEFAULT_LABEL
 from batchq.scalars import (
@@ -261,6 +261,9 @@ class StepDefaults(Part):
     skip_existing: SkipExisting = Field(
         "", description="Take over items that have an output in the newest version, or in v2."
     )
+    resources: Annotated[Resources | None, BeforeValidator(unless_false)] = Field(
+        None, description="What an item takes of its host: {slots: 2, memory: 6G}."
+    )
     metrics: NotYet = None
 
 
@@ -292,7 +295,6 @@ class Step(Work, StepDefaults):
     )
     output_file: str = Field("", description="Name of the collated file; default NAME.json.")
     mode: NotYet = None
-    resources: NotYet = None
 
 
 class Config(StepDefaults):

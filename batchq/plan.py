@@ -132,6 +132,14 @@ class StageSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What an item takes of its host: slots of its workers, bytes of its memory."""
+
+    slots: int = 1
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StepSpec:
     """All that a worker needs to run an item of one step; `number` counts from 1.
 
@@ -145,6 +153,7 @@ class StepSpec:
     retry: RetryPolicy = RetryPolicy()
     timeout_s: float = 120.0
     save_prompts: bool = True
+    resources: Resources | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +185,16 @@ class OutputSpec:
     """How a step's outcomes become its collated file.
 
     `collate` is `module:function`, called with the list of outputs and returning the file's
-    content; empty for an array in input order.
+    content; empty for an array in input order. `kept_id_field` is the field of the item's id that
+    a later step goes by: it is added to outputs that lack it.
     """
 
     file: str
     id_field: str = ""
     id_start: int = 1
     source_id_field: str = ""
+    kept_id_field: str = ""
+    kept_id_is_number: bool = False
     dedup_by: tuple[str, ...] = ()
     dedup_keep: Literal["first", "last"] = "first"
     collate: str = ""

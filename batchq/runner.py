@@ -6,6 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from batchq.amounts import duration
@@ -91,6 +92,7 @@ class _Walk:
     prompts: list[SentPrompt] = field(default_factory=list)
     repaired: bool = False
     raw: str = ""
+    started_at: float = 0.0
     rng: random.Random = field(default_factory=random.Random)
 
     def usage(self) -> Usage:
@@ -110,19 +112,22 @@ def run_item(
     claim = ledger.claim(ref, owner)
     if claim.claim is not Claim.RUN:
         return Receipt(claim.claim)
-    started_at = tools.clock()
     tools = replace(tools, sleep=_watchful_sleep(ref, ledger, tools.sleep))
     if claim.has_budget and tools.budgets is not None:
         tools = replace(tools, purse=Purse(ref.run, owner, tools.budgets))
     tried = _tried_before(claim.checkpoints)
-    walk = _Walk(ref, item, step, owner, tools, dict(claim.checkpoints), tried)
+    walk = _Walk(
+        ref, item, step, owner, tools, dict(claim.checkpoints), tried, started_at=tools.clock()
+    )
     error: ItemError | None = None
     output: Json = None
     if claim.starts > MAX_STARTS:
         error = ItemError("worker_lost", LOST.format(times=MAX_STARTS))
     else:
         try:
-            output = _walk_stages(walk, ledger)
+            with _place(step, tools):
+                walk.started_at = tools.clock()
+                output = _walk_stages(walk, ledger)
         except RunHalted as halt:
             ledger.release(ref)
             return Receipt(Claim.STOPPED, halt=str(halt), ends_run=halt.ends_run)
@@ -131,6 +136,8 @@ def run_item(
             return Receipt(Claim.HELD, again_s=later.wait_s)
         except _StageFailed as failed:
             error = failed.error
+        except TaskError as refused:
+            error = ItemError(refused.kind, str(refused))
         except Exception as failure:
             # One of the two borders: a fault of ours must not break the chord.
             log.exception("item failed by a fault in batchq", extra={"item": item.id})
@@ -151,12 +158,19 @@ def run_item(
         raw=walk.raw[:RAW_LIMIT] if error is not None else "",
         repaired=walk.repaired,
         cached=walk.is_cached(),
-        started_at=started_at,
+        started_at=walk.started_at,
         ended_at=tools.clock(),
         worker=owner.partition("/")[0],
     )
     ledger.commit(ref, outcome)
     return Receipt(Claim.RUN, is_ok=outcome.is_ok)
+
+
+def _place(step: StepSpec, tools: Tools) -> AbstractContextManager[None]:
+    """Holds what an item takes of its host, if its step says so."""
+    if step.resources is None or tools.workplace is None:
+        return nullcontext()
+    return tools.workplace.reserve(step.resources, tools.sleep)
 
 
 def _step_aside(walk: _Walk, ledger: WorkerLedger, starts: int, wait_s: float) -> None:

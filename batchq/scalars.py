@@ -18,6 +18,8 @@ _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM])?")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 _TIMES = {"k": 1_000, "m": 1_000_000, None: 1}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*([kKmMgGtT]?)(?:i?[bB])?")
+_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _TASK = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOLLARS = re.compile(r"\d{1,15}(?:\.\d{1,12})?")
@@ -86,6 +88,16 @@ def parse_positive_count(value: Any) -> int:
     if number < 1:
         raise wrong("must be at least 1, found 0")
     return number
+
+
+def parse_size(value: Any) -> int:
+    """Reads an amount of memory, `6G` or `500M` or bytes; G is 2**30 as in a container's limits."""
+    match = None
+    if not isinstance(value, bool) and isinstance(value, str | int):
+        match = _SIZE.fullmatch(str(value).strip())
+    if match is None or not float(match[1]):
+        raise wrong(f"expected an amount of memory such as 6G or 500M, found {shown(value)}")
+    return int(float(match[1]) * _BYTES[(match[2] or "").upper()])
 
 
 def parse_usd(value: Any) -> int:
@@ -203,6 +215,7 @@ Count = Annotated[int, BeforeValidator(parse_count), _schema(["integer", "string
 PositiveCount = Annotated[
     int, BeforeValidator(parse_positive_count), _schema(["integer", "string"], 50)
 ]
+Size = Annotated[int, BeforeValidator(parse_size), _schema(["integer", "string"], "6G")]
 Usd = Annotated[int, BeforeValidator(parse_usd), _schema(["number", "string"], 25)]
 TokenBudget = Annotated[
     int, BeforeValidator(parse_token_budget), _schema(["integer", "string"], "2M")

@@ -19,6 +19,7 @@ from batchq.plan import (
     Prices,
     ProviderSpec,
     RateLimit,
+    Resources,
     RetryPolicy,
     StageKind,
     StageSpec,
@@ -73,7 +74,13 @@ def build_spec(planning: Planning, step: Step, number: int) -> StepSpec:
         ),
         timeout_s=step.timeout,
         save_prompts=step.save_prompts,
+        resources=_resources(step),
     )
+
+
+def _resources(step: Step) -> Resources | None:
+    need = step.resources
+    return None if need is None else Resources(need.slots, need.memory)
 
 
 def _stage(planning: Planning, step: Step, work: Work, name: str) -> StageSpec:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchq.calling import NotNow
 from batchq.errors import TaskError
-from batchq.plan import is_remote
+from batchq.plan import Resources, is_remote
 from batchq.ports import ItemRef
+from batchq.room import Room, host_memory
 from batchq.store.names import safe_name
 
 if TYPE_CHECKING:
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
 CACHE_FOLDER = "task-cache"
 CACHE_BYTES = 10 * 2**30
 TELL_EVERY_S = 0.5
+SHORT_WAIT_S, SHORT_WAITS = 0.1, 20
+LONG_WAIT_S = 1.1  # the sleep of an item looks in between whether its run still goes on
+ELSEWHERE_S = 5.0
 
 
 class DiskCache:
@@ -124,3 +132,36 @@ class LocalWorkplace:
     def end_progress(self, ref: ItemRef, item_id: str) -> None:
         """See context.Workplace."""
         self._progress().end(ref, item_id)
+
+    @contextmanager
+    def reserve(self, need: Resources, sleep: Callable[[float], None]) -> Iterator[None]:
+        """See context.Workplace."""
+        room = Room(self._home)
+        waits = chain(repeat(SHORT_WAIT_S, SHORT_WAITS), repeat(LONG_WAIT_S))
+        while not room.take(need, *self._whole(need)):
+            sleep(next(waits))
+        try:
+            yield
+        finally:
+            room.give_back()
+
+    def _whole(self, need: Resources) -> tuple[int, int]:
+        """The slots and the memory of this host, if an item fits into them at all."""
+        hosts: dict[str, tuple[int, int]] = {}
+        for about in self._ledger().alive().values():
+            if about["role"] == "worker":
+                slots, _ = hosts.get(about["host"], (0, 0))
+                hosts[about["host"]] = slots + about["slots"], about.get("memory", 0)
+        here = socket.gethostname()
+        slots, memory = hosts.get(here, (os.cpu_count() or 1, 0))
+        memory = memory or host_memory()
+        if need.slots <= slots and need.memory <= memory:
+            return slots, memory
+        others = [one for name, one in hosts.items() if name != here]
+        if any(need.slots <= one[0] and need.memory <= one[1] for one in others):
+            raise NotNow(ELSEWHERE_S)
+        raise TaskError(
+            f"it needs {need.slots} slots and {need.memory / 2**30:.1f} GiB of memory; this host "
+            f"has {slots} and {memory / 2**30:.1f} GiB, and no other one has enough",
+            kind="resources",
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from batchq.errors import QueueError
 from batchq.ledger.keys import ALIVE
+from batchq.room import host_memory
 from batchq.version import __version__
 
 if TYPE_CHECKING:
@@ -89,5 +90,6 @@ def beat(services: Services, name: str, *, role: str, queues: str = "", slots: i
         "version": __version__,
         "queues": queues,
         "slots": slots,
+        "memory": host_memory(),
     }
     services.ledger.beat(name, services.settings.lease_ttl_s, about)

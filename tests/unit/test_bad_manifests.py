@@ -241,7 +241,6 @@ NOT_YET_IN_STEP = {
     "guided": "sample: {n: 2, method: guided}",
     "metrics": "metrics: [confidence]",
     "mode": "mode: x",
-    "resources": "resources: {gpu: 1}",
     ".parquet": "output_file: x.parquet",
 }
 
