@@ -40,23 +40,21 @@ class Fork:
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
-        return self._collect(os.WNOHANG)
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
 
-    def wait(self) -> int | None:
-        """Waits for its end."""
-        return self._collect(0)
+    def wait(self) -> int:
+        """Waits for its end; returns its exit code."""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
 
     def terminate(self) -> None:
         """Sends SIGTERM, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGTERM)
-
-    def _collect(self, options: int) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, options)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
 
 
 class Forked(BaseException):

@@ -102,7 +102,7 @@ class Supervisor:
                 delay = self._restart_delay(running, now)
                 if delay is None:
                     del self._parts[name]
-                    yield Gone(name, running.process.returncode, running.part.log)
+                    yield Gone(name, running.process.wait(), running.part.log)
                     continue
                 running.start_again_at = now + delay
             if now >= running.start_again_at:
