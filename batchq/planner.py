@@ -65,10 +65,11 @@ def make_plan(
     has_file = manifest.origin.path.is_file()  # none if it was put together in memory
     if has_file:
         planning.note("manifest", manifest.origin.path.read_bytes())
-    planning.warnings += [str(problem) for problem in check_environment(manifest, have)]
     for number, step in enumerate(manifest.steps, start=1):
         planning.done[step.name] = _plan_step(planning, step, number)
     steps = tuple(planning.done.values())
+    problems = check_environment(manifest, have, only=called_providers(steps))
+    planning.warnings[:0] = [str(problem) for problem in problems]
     budget = plan_budget(manifest, steps)
     planning.warnings += budget_warnings(budget, steps)
     return Plan(
@@ -93,6 +94,12 @@ def pipeline_name(name: str, labels: Mapping[str, Any]) -> str:
     """The name of the output folder: NAME_module_4_path_a, safe on every file system."""
     parts = [name, *(f"{key}_{value}" for key, value in labels.items())]
     return _UNSAFE.sub("-", "_".join(parts)).strip(".-")[:150] or "pipeline"
+
+
+def called_providers(steps: Iterable[StepPlan]) -> set[str]:
+    """The names of the providers that steps call."""
+    stages = [stage for step in steps for stage in step.spec.stages]
+    return {stage.provider.name for stage in stages if stage.provider is not None}
 
 
 def iter_items(plan: Plan, number: int, previous: Iterable[Json] | None = None) -> Iterator[Item]:
@@ -156,7 +163,7 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     return StepPlan(
         spec=spec,
         input=source,
-        output=_output(step, source),
+        output=_output(planning, step, source),
         pacing=pacing,
         queue=queue,
         needs=needs,
@@ -226,12 +233,24 @@ def _kept_id(before: StepPlan) -> str:
     return before.input.id_field if is_sure else ""
 
 
-def _output(step: Step, source: InputSpec) -> OutputSpec:
+def _output(planning: Planning, step: Step, source: InputSpec) -> OutputSpec:
+    steps = planning.manifest.steps
+    later = steps[steps.index(step) + 1 :]
+    is_asked = any(one.id_field == source.id_field and not one.input for one in later)
+    is_chained = bool(step.id_field) and not source.source
+    is_kept = not source.whole and bool(source.id_field) and (is_asked or is_chained)
+    before = None if source.source else planning.done[_needs(planning, step)[-1]].output
+    is_number = before is not None and (
+        before.id_field == source.id_field
+        or (before.kept_id_is_number and before.kept_id_field == source.id_field)
+    )
     return OutputSpec(
         file=step.output_file or f"{pipeline_name(step.name, {})}.json",
         id_field=step.output_id_field,
         id_start=step.id_start,
         source_id_field=(source.id_field or "id") if step.output_id_field else "",
+        kept_id_field=source.id_field if is_kept else "",
+        kept_id_is_number=is_kept and is_number,
         dedup_by=tuple(step.dedup.by) if step.dedup else (),
         dedup_keep=step.dedup.keep if step.dedup else "first",
         collate=step.collate or "",
@@ -321,13 +340,15 @@ def _warn_of_conditions(planning: Planning, spec: StepSpec, sample: list[Item]) 
 
 
 def _warn_of_names(planning: Planning, spec: StepSpec, before: StepPlan, source: InputSpec) -> None:
-    """Compares a prompt's fields with the schema of the answers that it will read."""
+    """Compares the fields that a step asks for with the schema of the answers that it will read."""
     stage, schema = spec.stages[0], before.spec.stages[-1].output_schema
     fields = (schema or {}).get("properties")
     is_plain = len(before.spec.stages) == 1 and not before.output.collate and not source.whole
     if stage.kind != "prompt" or not isinstance(fields, Mapping) or not is_plain:
         return
-    given = {*fields, "item", before.output.id_field, f"source_{before.output.source_id_field}"}
+    output = before.output
+    added = (output.id_field, output.kept_id_field, f"source_{output.source_id_field}")
+    given = {*fields, "item", *added}
     for name in names(stage.prompt, is_jinja=stage.prompt_is_jinja):
         if name.partition("__")[0] not in given and name not in given:
             planning.warnings.append(

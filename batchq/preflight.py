@@ -38,8 +38,7 @@ def require_sound_simulators(manifest: Manifest) -> None:
 def require_keys(manifest: Manifest, plan: Plan) -> None:
     """Raises ManifestError if workers that inherit our environment would have no key for a call."""
     from batchq.loader import check_environment
+    from batchq.planner import called_providers
 
-    stages = [stage for step in plan.steps for stage in step.spec.stages]
-    called = {stage.provider.name for stage in stages if stage.provider is not None}
-    if problems := check_environment(manifest, only=called):
+    if problems := check_environment(manifest, only=called_providers(plan.steps)):
         raise ManifestError(problems)

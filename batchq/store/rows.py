@@ -68,7 +68,8 @@ def shape(outcome: Done, output: OutputSpec) -> Json:
     """The output of an item as users see it: a mapping starts with its number and its source.
 
     The number is `id_start` plus the item's place in the input, so an item keeps it in every rerun,
-    whatever became of the items before it. Keys of the same name in the output give way.
+    whatever became of the items before it. Keys of the same name in the output give way, but to
+    the id that a later step goes by.
     """
     value = outcome.output
     if not isinstance(value, Mapping):
@@ -78,6 +79,11 @@ def shape(outcome: Done, output: OutputSpec) -> Json:
         first[output.id_field] = output.id_start + outcome.index
     if output.source_id_field:
         first[f"source_{output.source_id_field}"] = outcome.item_id
+    if output.kept_id_field and output.kept_id_field not in value:
+        is_number = output.kept_id_is_number
+        first[output.kept_id_field] = int(outcome.item_id) if is_number else outcome.item_id
+    if not first:
+        return value
     return first | {key: inner for key, inner in value.items() if key not in first}
 
 

@@ -121,6 +121,22 @@ def test_steps_are_chained_and_items_keep_their_ids(plan_of: Callable[..., Plan]
     assert [item.data for item in iter_items(plan, 3, [1, 2])] == [[1, 2]]
 
 
+def test_steps_that_name_one_id_field_hand_it_on(plan_of: Callable[..., Plan]) -> None:
+    text = """
+    name: chain
+    steps:
+      - {name: one, input: {generate: 2}, id_field: number, output_id_field: n, task: "m:f"}
+      - {name: two, id_field: n, task: "m:f"}
+      - {name: three, id_field: n, task: "m:f"}
+      - {name: four, task: "m:f"}
+    """
+
+    plan = plan_of(text)
+
+    kept = [(step.output.kept_id_field, step.output.kept_id_is_number) for step in plan.steps]
+    assert kept == [("", False), ("n", True), ("n", True), ("", False)]
+
+
 def test_prompts_go_to_llm_and_the_rest_to_cpu(plan_of: Callable[..., Plan]) -> None:
     assert [step.queue for step in plan_of().steps] == ["llm", "llm", "cpu"]
 

@@ -53,6 +53,14 @@ def test_a_mapping_starts_with_its_number_and_its_source() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("is_number", "kept"), [(True, 4), (False, "4")])
+def test_an_output_gets_the_id_that_a_later_step_goes_by(is_number: bool, kept: Any) -> None:
+    output = OutputSpec("x.json", kept_id_field="problem_id", kept_id_is_number=is_number)
+
+    assert shape(ok(3, {"title": "!"}, "4"), output) == {"problem_id": kept, "title": "!"}
+    assert shape(ok(3, {"problem_id": 9}, "4"), output) == {"problem_id": 9}
+
+
 def test_an_output_that_is_no_mapping_is_left_as_it_is() -> None:
     assert shape(ok(0, [1, 2]), OutputSpec("x.json", id_field="n")) == [1, 2]
 
