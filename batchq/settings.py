@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(
         15.0, gt=1, description="how long a process that says nothing is taken for alive"
     )
+    grace_s: float = Field(
+        25.0, gt=0, description="how long a worker that is told to end lets its items finish"
+    )
     outage_s: float = Field(
         300.0, gt=0, description="a provider that answers nobody for longer pauses its runs"
     )

@@ -80,8 +80,9 @@ def make_app(settings: Settings) -> BatchqApp:
         enable_utc=True,
     )
     from batchq.queue.coordinator import CoordinatorStep, HeartbeatStep
+    from batchq.queue.leave import LeaveStep
 
-    app.steps["worker"].update([CoordinatorStep, HeartbeatStep])
+    app.steps["worker"].update([CoordinatorStep, HeartbeatStep, LeaveStep])
     return app
 
 

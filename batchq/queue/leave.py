@@ -1,0 +1,86 @@
+"""Ends a worker that was told to: calls in flight get a grace, and what is left is handed back."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from billiard.process import active_children
+from celery import bootsteps
+from celery.signals import worker_shutting_down
+
+from batchq.errors import QueueError
+from batchq.queue import heart
+
+if TYPE_CHECKING:
+    from batchq.services import Services
+
+log = logging.getLogger(__name__)
+
+HAND_BACK_S = 2.0
+EXIT_BROKEN_OFF = 1
+
+
+class LeaveStep(bootsteps.StartStopStep):
+    """Gives Celery's warm shutdown, which waits for ever, an end.
+
+    SIGTERM and Ctrl-C let the worker take nothing more and finish what it runs. After `grace_s`, or
+    when it is told once more, the process ends, and the items it held are free for others at once.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        self._app = worker.app
+        self._hurry = threading.Event()
+        self._is_leaving = False
+
+    def start(self, _worker: Any) -> None:
+        """Listens for the word."""
+        worker_shutting_down.connect(self._told, weak=False)
+
+    def _told(self, **_: Any) -> None:
+        if self._is_leaving:
+            self._hurry.set()
+            return
+        self._is_leaving = True
+        threading.Thread(target=self._break_off, name="batchq-leave", daemon=True).start()
+
+    def _break_off(self) -> None:
+        grace_s = self._app.settings.grace_s
+        told = self._hurry.wait(grace_s)
+        why = "told twice to end" if told else f"not done within {grace_s:g} s"
+        log.warning("%s: what is in flight is handed back", why)
+        children = [child.pid for child in active_children() if child.pid]
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        # Redis may be away, too, and then nobody waits for it.
+        back = threading.Thread(
+            target=_hand_back, args=(self._app.services, [os.getpid(), *children]), daemon=True
+        )
+        back.start()
+        back.join(HAND_BACK_S)
+        _remove_temporary()
+        os._exit(EXIT_BROKEN_OFF)
+
+
+def _hand_back(services: Services, pids: list[int]) -> None:
+    try:
+        for name in services.ledger.alive():
+            if any(name.startswith(f"{socket.gethostname()}-{pid}-") for pid in pids):
+                heart.bury(services, name)
+    except QueueError as error:
+        log.warning("others will find out by themselves: %s", error)
+
+
+def _remove_temporary() -> None:
+    """Does what `os._exit` leaves out: the pool's folder for temporary files."""
+    folder = multiprocessing.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
