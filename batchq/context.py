@@ -9,13 +9,13 @@ import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchq.errors import TaskError
+from batchq.outcome import Measured
 from batchq.plan import Resources
 from batchq.ports import ItemRef
 
@@ -69,15 +69,6 @@ class Workplace(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFiles:
-    """The files that a task left in its output folder."""
-
-    folder: Path
-    count: int
-    size: int
-
-
 class TaskContext:
     """What a task function is told besides its item and its parameters.
 
@@ -103,6 +94,7 @@ class TaskContext:
         self.attempt = attempt
         self.params = dict(params or {})
         self.state = state
+        self.measured: Measured | None = None
         self.log = logging.LoggerAdapter(
             logging.getLogger("batchq.task"), {"run": ref.run, "step": step, "item": item_id}
         )
@@ -162,17 +154,17 @@ class TaskContext:
         shown = Path("items", self._final.parent.name, self._final.name)
         return {"file": str(shown / path.relative_to(self.output)), "bytes": path.stat().st_size}
 
-    def publish(self) -> ItemFiles | None:
-        """Puts the output folder to its place, over that of a try before; None if there is none."""
+    def files(self) -> list[Path]:
+        """The files in the output folder."""
         if "output" not in vars(self):
-            return None
-        files = [path for path in self.output.rglob("*") if path.is_file()]
-        found = ItemFiles(self._final, len(files), sum(path.stat().st_size for path in files))
-        if not files:
-            return None
-        shutil.rmtree(self._final, ignore_errors=True)
-        self.output.replace(self._final)
-        return found
+            return []
+        return [path for path in self.output.rglob("*") if path.is_file()]
+
+    def publish(self) -> None:
+        """Puts the output folder to its place, over that of a try before."""
+        if self.files():
+            shutil.rmtree(self._final, ignore_errors=True)
+            self.output.replace(self._final)
 
     def close(self) -> None:
         """Removes what is not kept, and says that the function does not go on."""

@@ -113,6 +113,8 @@ def with_jobs(manifest: Manifest) -> Manifest:
         task=manifest.task,
         setup=manifest.setup,
         timeout=config.timeout if "timeout" in keys else 0.0,
+        save_stats=config.save_stats if "save_stats" in keys else True,
+        analyze=config.analyze if "analyze" in keys else True,
         retry=config.retry if "retry" in keys else Retry(max_retries=0),
     )
     return manifest.model_copy(update={"steps": [step]})

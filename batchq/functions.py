@@ -7,12 +7,14 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from batchq.context import TaskContext
 from batchq.errors import ProviderError, TaskError
+from batchq.measure import Meter, numbers_in
 from batchq.outcome import Json
-from batchq.plan import Item, StageSpec, StepSpec
+from batchq.plan import Item, StageSpec, Stats, StepSpec
 from batchq.timelimit import TimeIsUp, time_limit
 
 _states: dict[tuple[str, str], Any] = {}
@@ -29,11 +31,43 @@ def call_task(
     function = find_function(stage.task, allowed)
     if stage.setup:
         context.state = _state_of(stage, step, allowed)
+    meter = Meter()
     with context:
-        value = _called(function, stage, step, [item.data, dict(step.params), context])
-        kept = as_json(context.as_value(value), stage.task)
+        try:
+            with meter if step.stats else nullcontext():
+                value = _called(function, stage, step, [item.data, dict(step.params), context])
+            kept = as_json(context.as_value(value), stage.task)
+        except TaskError:
+            if step.stats:
+                context.measured = meter.measured()
+            raise
+        if step.stats:
+            metrics, problem = _metrics(step.stats, kept, context, allowed)
+            context.measured = meter.measured(_size(kept, context), metrics, problem)
         context.publish()
     return kept
+
+
+def _size(value: Json, context: TaskContext) -> int:
+    """The bytes of the files of a task, or of its output if it has none."""
+    files = context.files()
+    return sum(path.stat().st_size for path in files) if files else len(json.dumps(value))
+
+
+def _metrics(
+    stats: Stats, value: Json, context: TaskContext, allowed: Sequence[str]
+) -> tuple[dict[str, float | None], str]:
+    """The metrics of an output; hours of work are not failed for a fault in their function."""
+    if not stats.metrics:
+        return {}, ""
+    if not stats.function:
+        return numbers_in(value, stats.only), ""
+    try:
+        function = find_function(stats.function, allowed)
+        found = function(*[value, context.params, context][: _arity(function)])
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (user code may raise anything)
+        return {}, f"{stats.function}: {type(error).__name__}: {error}"
+    return numbers_in(found, stats.only), ""
 
 
 def _called(

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSc
 from batchq.guards import Budget, Canary, Resources, unless_false
 from batchq.jobs import Job, Matrix
 from batchq.labels import DEFAULT_LABEL
+from batchq.sampling import Dedup, Sample
 from batchq.scalars import (
     Count,
     Duration,
@@ -139,38 +140,6 @@ class Retry(Part):
     )
 
 
-def _sample_method(value: Any) -> Any:
-    if value == "guided":
-        raise wrong(
-            "`guided` is part of the manifest format but this version of batchq does not do it "
-            "yet; use random or first"
-        )
-    if value not in ("random", "first"):
-        raise wrong(f"expected random or first, found {shown(value)}")
-    return value
-
-
-class Sample(Part):
-    """A part of the input, in input order."""
-
-    n: PositiveCount = Field(description="How many items.")
-    method: Annotated[
-        Literal["random", "first"],
-        BeforeValidator(_sample_method),
-        WithJsonSchema({"enum": ["random", "first"]}),
-    ] = Field("random", description="Which ones.")
-    seed: Count = Field(0, description="The same seed takes the same items.")
-    by: NotYet = None
-    reference: NotYet = None
-
-
-class Dedup(Part):
-    """Drops outputs that are alike from the collated file."""
-
-    by: Texts = Field(description="Fields that must be equal; nested ones with `__`.")
-    keep: Literal["first", "last"] = Field("first", description="Which of them stays.")
-
-
 class Work(Part):
     """What is done with an item: exactly one of prompt, task and command."""
 
@@ -264,7 +233,15 @@ class StepDefaults(Part):
     resources: Annotated[Resources | None, BeforeValidator(unless_false)] = Field(
         None, description="What an item takes of its host: {slots: 2, memory: 6G}."
     )
-    metrics: NotYet = None
+    save_stats: bool = Field(
+        default=False, description="Measure each task; for jobs, true unless it is false."
+    )
+    analyze: bool | TaskName = Field(
+        default=False, description="Its numbers are metrics; or what a function makes of it."
+    )
+    metrics: Annotated[Texts | None, BeforeValidator(unless_false)] = Field(
+        None, description="Which metrics, by name; default: all."
+    )
 
 
 class Step(Work, StepDefaults):

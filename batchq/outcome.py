@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -88,6 +89,22 @@ class SentPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a task took of its process, and the numbers it gave; None stands for NaN.
+
+    `output_bytes` is the size of its files, or of its output if it has none. `problem` says why
+    there are no metrics, where their function failed.
+    """
+
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    output_bytes: int = 0
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one item in one step.
 
@@ -110,6 +127,7 @@ class Outcome:
     started_at: float = 0.0
     ended_at: float = 0.0
     worker: str = ""
+    measured: Measured | None = None
 
     @property
     def is_ok(self) -> bool:

@@ -140,6 +140,18 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Stats:
+    """What is measured of a task: what it takes and, with `metrics`, the numbers that it gives.
+
+    These are what `function` makes of its output, else those in the output; `only` takes some.
+    """
+
+    metrics: bool = True
+    function: str = ""
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StepSpec:
     """All that a worker needs to run an item of one step; `number` counts from 1.
 
@@ -154,6 +166,7 @@ class StepSpec:
     timeout_s: float = 120.0
     save_prompts: bool = True
     resources: Resources | None = None
+    stats: Stats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +276,14 @@ class Budget:
     nusd: int | None = None
     tokens: int | None = None
     on_exceeded: Literal["pause", "fail"] = "pause"
+
+    def with_amounts(self, nusd: int | None, tokens: int | None) -> Budget:
+        """The same budget with other amounts, where they are given."""
+        return replace(
+            self,
+            nusd=self.nusd if nusd is None else nusd,
+            tokens=self.tokens if tokens is None else tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

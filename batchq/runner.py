@@ -23,7 +23,7 @@ from batchq.errors import (
     UnknownModel,
 )
 from batchq.functions import call_task
-from batchq.outcome import Attempt, ItemError, Json, Outcome, SentPrompt, State, Usage
+from batchq.outcome import Attempt, ItemError, Json, Measured, Outcome, SentPrompt, State, Usage
 from batchq.plan import Item, StageSpec, StepSpec, decode, encode
 from batchq.ports import Claim, ItemRef, WorkerLedger
 from batchq.retry import decide, is_retryable
@@ -93,6 +93,7 @@ class _Walk:
     repaired: bool = False
     raw: str = ""
     started_at: float = 0.0
+    measured: Measured | None = None
     rng: random.Random = field(default_factory=random.Random)
 
     def usage(self) -> Usage:
@@ -161,6 +162,7 @@ def run_item(
         started_at=walk.started_at,
         ended_at=tools.clock(),
         worker=owner.partition("/")[0],
+        measured=walk.measured,
     )
     ledger.commit(ref, outcome)
     return Receipt(Claim.RUN, is_ok=outcome.is_ok)
@@ -356,7 +358,10 @@ def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
         context = TaskContext(
             walk.ref, step.name, item.id, number, params=step.params, workplace=tools.workplace
         )
-        return StageResult(call_task(stage, item, step, context, tools.tasks))
+        try:
+            return StageResult(call_task(stage, item, step, context, tools.tasks))
+        finally:
+            walk.measured = context.measured
 
     return _Try(walk, stage, call)
 

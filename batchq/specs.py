@@ -23,6 +23,7 @@ from batchq.plan import (
     RetryPolicy,
     StageKind,
     StageSpec,
+    Stats,
     StepPlan,
     StepSpec,
 )
@@ -75,12 +76,20 @@ def build_spec(planning: Planning, step: Step, number: int) -> StepSpec:
         timeout_s=step.timeout,
         save_prompts=step.save_prompts,
         resources=_resources(step),
+        stats=_stats(step),
     )
 
 
 def _resources(step: Step) -> Resources | None:
     need = step.resources
     return None if need is None else Resources(need.slots, need.memory)
+
+
+def _stats(step: Step) -> Stats | None:
+    if not (step.save_stats or step.analyze):
+        return None
+    function = step.analyze if isinstance(step.analyze, str) else ""
+    return Stats(bool(step.analyze), function, tuple(step.metrics or ()))
 
 
 def _stage(planning: Planning, step: Step, work: Work, name: str) -> StageSpec:

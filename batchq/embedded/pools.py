@@ -91,6 +91,7 @@ def task_modules(plan: Plan) -> tuple[str, ...]:
     """The modules whose functions a plan calls."""
     names = [stage.task for step in plan.steps for stage in step.spec.stages]
     names += [stage.setup for step in plan.steps for stage in step.spec.stages]
+    names += [step.spec.stats.function for step in plan.steps if step.spec.stats]
     names += [step.output.collate for step in plan.steps]
     return tuple(sorted({name.partition(":")[0] for name in names if name}))
 

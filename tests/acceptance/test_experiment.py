@@ -55,5 +55,8 @@ def test_jobs_fail_alone_and_are_retried_rerun_and_compared_by_name(project):
     assert output == {"nodes": 100, "dataset": "WORDS"}
     files = project.folder / "outputs/tuning/v1/items/baseline/01_files"
     assert (files / "words.txt").read_text() == "tree"
+    stats = project.read("outputs/tuning/v1/items/baseline/01_output.stats.json")
+    assert (stats["metrics"], stats["output_bytes"]) == ({"nodes": 100}, 4)
+    assert stats["peak_bytes"] > 2**20
     assert [row["nodes"] for row in whole] == [100, 50, 20]
     assert json.loads(compared.stdout)

@@ -239,7 +239,6 @@ NOT_YET_IN_STEP = {
     "by": "sample: {n: 2, by: [a]}",
     "reference": "sample: {n: 2, reference: r.json}",
     "guided": "sample: {n: 2, method: guided}",
-    "metrics": "metrics: [confidence]",
     "mode": "mode: x",
     ".parquet": "output_file: x.parquet",
 }
@@ -342,7 +341,7 @@ def test_an_output_dir_that_no_store_can_be_is_refused(
 def test_a_key_that_is_not_done_yet_may_ask_for_nothing(folder: Path) -> None:
     text = f"foreach: false\nproviders: {{s: {{kind: simulator, cache: false}}}}\n{STEP}"
 
-    assert problems_of(folder, f"{text}    task: m:f\n    metrics: false\n") == []
+    assert problems_of(folder, f"{text}    task: m:f\n    mode: false\n") == []
 
 
 def test_a_manifest_with_jobs_is_not_asked_for_steps(folder: Path) -> None:
