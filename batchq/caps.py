@@ -17,7 +17,7 @@ def plan_budget(manifest: Manifest, steps: Sequence[StepPlan]) -> Budget | None:
     """The budget of a run; raises ManifestError for models that have no price under a usd one."""
     if manifest.budget is None:
         return None
-    budget = Budget(manifest.budget.usd, manifest.budget.tokens, manifest.budget.on_exceeded)
+    budget = manifest.budget.planned()
     if budget.nusd is not None:
         places = {one.name: one.model for one in _unpriced(steps)}
         problems = [
@@ -41,12 +41,7 @@ def changed_budget(
     """The budget with other amounts, where they are given; raises PlanError as `plan_budget`."""
     if nusd is None and tokens is None:
         return budget
-    before = budget or Budget()
-    changed = Budget(
-        before.nusd if nusd is None else nusd,
-        before.tokens if tokens is None else tokens,
-        before.on_exceeded,
-    )
+    changed = (budget or Budget()).with_amounts(nusd, tokens)
     if changed.nusd is not None:
         for provider in _unpriced(steps):
             message = _NO_PRICE.format(model=provider.model)

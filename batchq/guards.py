@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer, model_validator
 
+from batchq import plan
 from batchq.scalars import Count, Part, PositiveCount, Size, TokenBudget, Usd, wrong
 
 
@@ -28,6 +29,17 @@ class Budget(Part):
         if self.usd is None and self.tokens is None:
             raise wrong("expected `usd`, `tokens` or both, such as {usd: 25}")
         return self
+
+    @classmethod
+    def of(cls, planned: plan.Budget) -> Budget:
+        """The part of a manifest that is planned so."""
+        return cls.model_construct(
+            usd=planned.nusd, tokens=planned.tokens, on_exceeded=planned.on_exceeded
+        )
+
+    def planned(self) -> plan.Budget:
+        """The budget as the plan holds it."""
+        return plan.Budget(self.usd, self.tokens, self.on_exceeded)
 
     @field_serializer("usd")
     def _in_dollars(self, nusd: int | None) -> float | None:
@@ -62,15 +74,13 @@ def overridden_bounds(
     """What of a manifest the command line changes, and which keys it says so of."""
     changes: dict[str, Any] = {}
     said: dict[str, str] = {}
-    amounts = {"usd": nusd, "tokens": tokens}
-    given = {key: value for key, value in amounts.items() if value is not None}
-    if given:
-        before = budget or Budget.model_construct()
-        changes["budget"] = before.model_copy(update=given)
-        if nusd is not None:
-            said["budget.usd"] = f"{nusd / 1e9:g}"
-        if tokens is not None:
-            said["budget.tokens"] = str(tokens)
+    if nusd is not None:
+        said["budget.usd"] = f"{nusd / 1e9:g}"
+    if tokens is not None:
+        said["budget.tokens"] = str(tokens)
+    if said:
+        before = plan.Budget() if budget is None else budget.planned()
+        changes["budget"] = Budget.of(before.with_amounts(nusd, tokens))
     if asks_nothing and canary is not None and canary.then == "ask":
         changes["canary"] = canary.model_copy(update={"then": "go"})
         said["canary.then"] = "go"

@@ -6,17 +6,30 @@ from dataclasses import replace
 
 import click
 
+from batchq.cli.following import (
+    Following,
+    following_options,
+    resume_task,
+    run_task,
+    with_budget,
+)
 from batchq.cli.output import say
-from batchq.cli.request import concurrency_option
-from batchq.cli.submit import Following, following_options, resume_task, run_task
+from batchq.cli.request import budget_options, concurrency_option
 from batchq.errors import UsageError
 
 
 @click.command("approve")
 @click.argument("run")
 @concurrency_option
+@budget_options
 @following_options
-def approve_command(run: str, concurrency: int | None, following: Following) -> int:
+def approve_command(
+    run: str,
+    concurrency: int | None,
+    max_cost: int | None,
+    max_tokens: int | None,
+    following: Following,
+) -> int:
     """Lets RUN go on that stands still after its first items (`canary`)."""
     from batchq.canary import canary_text, rest_text
     from batchq.lookup import find_resumable
@@ -27,6 +40,7 @@ def approve_command(run: str, concurrency: int | None, following: Following) -> 
     if info is None:
         say(f"{run} is complete: nothing to do")
         return 0
+    info = with_budget(info, max_cost, max_tokens)
     folder = open_folder(info.folder)
     report = read_canary(folder)
     if report is None or report.is_decided:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchq.cli.following import Following, following_options, run_task, start_run, with_budget
 from batchq.cli.output import count, put, put_json, say, short_path
-from batchq.cli.request import concurrency_option, params_option
-from batchq.cli.submit import Following, following_options, run_task, start_run
+from batchq.cli.request import budget_options, concurrency_option, params_option
 from batchq.errors import UsageError
 from batchq.wishes import Task
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 )
 @params_option
 @concurrency_option
+@budget_options
 @click.option("--dry-run", is_flag=True, help="Say what would be redone and do nothing.")
 @following_options
 def rerun_command(
@@ -52,6 +53,8 @@ def rerun_command(
     file: Path | None,
     params: tuple[tuple[str, str], ...],
     concurrency: int | None,
+    max_cost: int | None,
+    max_tokens: int | None,
     dry_run: bool,  # noqa: FBT001
     following: Following,
 ) -> int:
@@ -69,7 +72,11 @@ def rerun_command(
         check_label(status)
     services = build_services(following.settings, patience_s=COMMAND_PATIENCE_S)
     before = _base(pipeline, base, services)
-    plan, lock = _plan_of(file, params, concurrency) if file else (before.plan, None)
+    plan, lock = with_budget(before, max_cost, max_tokens).plan, None
+    if file is not None:
+        plan, lock = _plan_of(
+            file, params, concurrency=concurrency, max_cost=max_cost, max_tokens=max_tokens
+        )
     chosen = _choose(before, items, failed=failed, marked=marked, where=where)
     total = sum(map(len, chosen.values()))
     if file is None and total:
@@ -108,14 +115,12 @@ def _base(pipeline: str, version: str | None, services: Services) -> RunInfo:
     return load_run(find_run(name, services))
 
 
-def _plan_of(
-    file: Path, params: tuple[tuple[str, str], ...], concurrency: int | None
-) -> tuple[Plan, str]:
+def _plan_of(file: Path, params: tuple[tuple[str, str], ...], **choices: Any) -> tuple[Plan, str]:
     from batchq.cli.request import load_request
     from batchq.lock import manifest_lock
     from batchq.planner import make_plan
 
-    manifest = load_request(file, params=params, concurrency=concurrency)
+    manifest = load_request(file, params=params, **choices)
     plan = make_plan(manifest)
     return plan, manifest_lock(manifest, plan)
 

@@ -2,83 +2,38 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchq import launch
+from batchq.cli.following import (
+    Following,
+    following_options,
+    resume_on,
+    resume_task,
+    run_task,
+    start_run,
+    with_budget,
+)
 from batchq.cli.manifests import show_plan, slots_of
 from batchq.cli.output import put_json, say
-from batchq.cli.report import put_queued, wishes_of
 from batchq.cli.request import (
     budget_options,
     choice_options,
     concurrency_option,
-    json_option,
     load_request,
     manifest_argument,
 )
 from batchq.errors import UsageError
-from batchq.launch import settings_for
 from batchq.preflight import require_keys
-from batchq.settings import Settings
 from batchq.wishes import Task
 
 if TYPE_CHECKING:
     from batchq.outcome import Outcome
     from batchq.ports import RunInfo
     from batchq.services import Services
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-_FOLLOWING = (
-    click.option("--workers", type=click.IntRange(min=1), help="Processes for Python steps."),
-    click.option("--detach", is_flag=True, help="Queue the run and return; needs a broker."),
-    click.option("--wait", is_flag=True, help="Wait for the end without showing progress."),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="S",
-        help="Stop after S seconds.",
-    ),
-    click.option("--local", is_flag=True, help="Use the embedded stack, broker or not."),
-    json_option,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """How a run is started and followed: the options that these commands share."""
-
-    workers: int | None
-    detach: bool
-    wait: bool
-    timeout: float | None
-    local: bool
-    as_json: bool
-
-    @property
-    def settings(self) -> Settings:
-        """The settings; with `--local` those of the embedded stack, broker or not."""
-        return settings_for(local=self.local)
-
-
-def following_options(function: F) -> F:
-    """Adds the options that say how a run is started and followed, as one `following`."""
-
-    @functools.wraps(function)
-    def command(*args: Any, **options: Any) -> Any:
-        shared = {field.name: options.pop(field.name) for field in fields(Following)}
-        return function(*args, following=Following(**shared), **options)
-
-    for option in reversed(_FOLLOWING):
-        command = option(command)
-    return cast("F", command)
 
 
 @click.command("submit")
@@ -167,7 +122,7 @@ def resume_command(
         put_rest(info, as_json=following.as_json)
         return 0
 
-    raised = _with_budget(info, max_cost, max_tokens)
+    raised = with_budget(info, max_cost, max_tokens)
     return run_task(resume_task(raised, settings), following, concurrency)
 
 
@@ -211,17 +166,10 @@ def retry_command(
         def is_again(outcome: Outcome) -> bool:
             return outcome.error is not None and kind in (None, outcome.error.kind)
 
-        return _with_budget(reopen_run(record, is_again, services), max_cost, max_tokens)
+        return with_budget(reopen_run(record, is_again, services), max_cost, max_tokens)
 
-    task = Task(load_run(record).plan, begin, _resume_on(settings), before=record.run)
+    task = Task(load_run(record).plan, begin, resume_on(settings), before=record.run)
     return run_task(task, following, concurrency)
-
-
-def _with_budget(info: RunInfo, max_cost: int | None, max_tokens: int | None) -> RunInfo:
-    from batchq.caps import changed_budget
-
-    budget = changed_budget(info.plan.budget, max_cost, max_tokens, info.plan.steps)
-    return replace(info, plan=replace(info.plan, budget=budget))
 
 
 def _refuse_drift(info: RunInfo) -> None:
@@ -234,41 +182,3 @@ def _refuse_drift(info: RunInfo) -> None:
             "--accept-drift goes on with what was frozen then; to use the new files, submit them "
             "as a new version, or `batchq rerun --manifest`"
         )
-
-
-def start_run(info: RunInfo, services: Services) -> None:
-    """Hands a new run to its coordinator."""
-    from batchq.queue.control import start
-
-    start(info, services)
-
-
-def resume_task(info: RunInfo, settings: Settings) -> Task:
-    """Goes on with a run as it is."""
-    return Task(info.plan, lambda _: info, _resume_on(settings), before=info.run)
-
-
-def _resume_on(settings: Settings) -> Callable[[RunInfo, Services], None]:
-    def go(info: RunInfo, services: Services) -> None:
-        from batchq.queue.control import resume
-
-        resume(info, services, is_private=not settings.broker_url)
-
-    return go
-
-
-def run_task(task: Task, following: Following, concurrency: int | None) -> int:
-    """Begins a run, or takes it up again, and follows it; returns the exit code."""
-    wishes = wishes_of(
-        concurrency,
-        following.workers,
-        detach=following.detach,
-        quiet=following.wait or following.as_json,
-        as_json=following.as_json,
-        timeout_s=following.timeout,
-    )
-    driven = launch.run_task(task, following.settings, wishes)
-    if driven.ended is None:
-        put_queued(driven.info, as_json=following.as_json)
-        return 0
-    return driven.ended.code

@@ -65,6 +65,13 @@ def test_a_run_pauses_at_its_budget_and_a_larger_one_finishes_it_and_pays_nothin
     assert last["calls"] == server.stats()["accepted"] == 12
     assert seen(project, "bounded@v0")["cost_usd"] == last["cost_usd"]
 
+    redone = project.run("rerun", "bounded", "0", "--max-tokens", "60", "--json")
+    state = json.loads(redone.stdout)
+
+    assert redone.returncode == 5, redone.stderr
+    assert "the budget of 60 tokens is used up" in state["reason"]
+    assert (state["budget"]["usd"], state["budget"]["tokens"]) == (50, 60)
+
 
 def test_a_raised_budget_is_kept_by_the_next_resume(project: Any, simulator: Any) -> None:
     bounded(project, simulator().url, "budget: {tokens: 300}")

@@ -40,10 +40,12 @@ def test_the_others_wait_until_they_are_approved(project: Any, simulator: Any) -
     assert still.returncode == 5
     assert server.stats()["accepted"] == 3
 
-    approved = project.run("approve", "careful@v0")
+    approved = project.run("approve", "careful@v0", "--max-cost", "50", "--json")
+    last = json.loads(approved.stdout)
 
     assert approved.returncode == 0, approved.stderr
-    assert "10 ok, 0 failed" in approved.stdout
+    assert (last["items"]["ok"], last["items"]["failed"]) == (10, 0)
+    assert last["budget"]["usd"] == 50
     assert server.stats()["accepted"] == 10
 
 
