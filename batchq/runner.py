@@ -45,6 +45,10 @@ MAX_STARTS = 3
 LOST = (
     "its process died {times} times while it ran: look for a crash, os._exit or too little memory"
 )
+NOT_STARTED = (
+    "it was sent several times and no worker started it: see why in their logs, and whether all "
+    "hosts run the same version of batchq"
+)
 RAW_LIMIT = 20_000
 LOOK_EVERY_S = 1.0
 TRIED = "#attempts"
@@ -367,8 +371,11 @@ def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
 
 
 def lost(item: Item, starts: int, now: float) -> Outcome:
-    """The outcome of an item whose process died each time it ran."""
-    return given_up(item, ItemError("worker_lost", LOST.format(times=starts)), now)
+    """The outcome of an item whose process died each time it ran, or that nobody ever started."""
+    error = ItemError("worker_lost", LOST.format(times=starts))
+    if not starts:
+        error = ItemError("not_started", NOT_STARTED)
+    return given_up(item, error, now)
 
 
 def given_up(item: Item, error: ItemError, now: float) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
 from celery import Task, shared_task
@@ -9,17 +10,24 @@ from celery import Task, shared_task
 from batchq.ports import Claim, RunState
 from batchq.queue import heart
 from batchq.queue.app import BatchqApp
-from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, decode_message
+from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, MessageRefused, decode_message
 from batchq.runner import run_item
 
+log = logging.getLogger(__name__)
+
 HELD_AGAIN_S = 5
+REFUSED = "refused"
 
 
 @shared_task(name=RUN_ITEM, bind=True, ignore_result=True)
 def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
     """Runs one item; returns a receipt of one word. Never raises for reasons of the item."""
     services = _app(self).services
-    ref, item = decode_message(message)
+    try:
+        ref, item = decode_message(message)
+    except MessageRefused as error:
+        log.error("refused: %s", error)
+        return REFUSED  # the coordinator finds the item missing, and sends it again
     spec = services.ledger.spec(ref.run, ref.step)
     if spec is None:
         return Claim.DONE.value  # the run is over and forgotten
