@@ -59,6 +59,8 @@ class Param(Part):
     )
     default: Any = Field(None, description="Value where none is given; without it one must be.")
     choices: list[Any] | None = Field(None, description="The only values that are accepted.")
+    min: float | None = Field(None, description="The least number that is accepted.")
+    max: float | None = Field(None, description="The greatest number that is accepted.")
     description: str = Field("", description="What it is, for people.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -144,7 +145,24 @@ def _bound(name: str, spec: Any, given: Mapping[str, str], report: Report) -> An
     if isinstance(choices, list) and value not in choices:
         listed = ", ".join(map(_text, choices))
         report(key, f"{shown(value)} is not one of its choices", f"choices: {listed}")
+    if is_full:
+        _check_bounds(key, spec, value, report)
     return float(value) if kind == "float" else value
+
+
+def _check_bounds(
+    key: tuple[str, str], spec: Mapping[str, Any], value: Any, report: Report
+) -> None:
+    bounds = (spec.get("min"), spec.get("max"))  # one of a wrong type is for the model to report
+    low, high = (bound if _has_type(bound, "float") else None for bound in bounds)
+    if low is None and high is None:
+        return
+    if not _has_type(value, "float"):
+        report(key, f"`min` and `max` are for numbers, this is {shown(value)}", "")
+    elif not (low is None or value >= low) or not (high is None or value <= high):
+        words = [f"at least {low:g}"] if low is not None else []
+        words += [f"at most {high:g}"] if high is not None else []
+        report(key, f"{shown(value)} is out of bounds", " and ".join(words))
 
 
 def _type_name(value: Any) -> str:
@@ -171,4 +189,7 @@ def _read(text: str, kind: str) -> Any:
                 raise ValueError(text)
             return value
         return [part.strip() for part in text.split(",") if part.strip()]
-    return {"int": int, "float": float, "str": str}[kind](text)
+    value = {"int": int, "float": float, "str": str}[kind](text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(text)  # JSON cannot say it
+    return value

@@ -166,6 +166,14 @@ BAD = {
         f"params: {{count: {{type: int}}}}\n{STEP}    task: m:f\n",
         ":1:10: params.count: needs a value (give one with -p count=VALUE, or a `default`)",
     ),
+    "param out of bounds": (
+        f"params: {{share: {{default: 1.5, min: 0, max: 1}}}}\n{STEP}    task: m:f\n",
+        "params.share: the number `1.5` is out of bounds (at least 0 and at most 1)",
+    ),
+    "bounds of a text": (
+        f"params: {{share: {{default: much, max: 1}}}}\n{STEP}    task: m:f\n",
+        "params.share: `min` and `max` are for numbers, this is the text `much`",
+    ),
     "param outside its choices": (
         f"params: {{m: {{default: z, choices: [x, y]}}}}\n{STEP}    task: m:f\n",
         "params.m: the text `z` is not one of its choices (choices: x, y)",

@@ -82,6 +82,7 @@ def test_a_placeholder_that_is_a_whole_value_keeps_its_type(path: Path) -> None:
     ("given", "expected"),
     [
         ({"count": "x"}, "params.count: -p count: expected a whole number, found the text `x`"),
+        ({"ratio": "nan"}, "-p ratio: expected"),
         ({"ratio": "3"}, "params.ratio: the number `3.0` is not one of its choices"),
         ({"cuont": "3"}, "-p cuont: no such param (did you mean `count`?)"),
     ],
