@@ -9,7 +9,7 @@ from batchq.amounts import count, duration, money
 from batchq.estimate import CALL_S, TASK_S
 from batchq.outcome import Outcome, Usage
 from batchq.plan import Canary, Plan, StepPlan
-from batchq.ports import CanaryReport
+from batchq.ports import CanaryReport, Progress
 
 # What a faster or slower call changes in a step's time; rates and delays stay what they are.
 _BY_LATENCY = ("workers", "batches in flight", "concurrency")
@@ -20,6 +20,16 @@ def canary_items(plan: Plan, total: int) -> int:
     if plan.canary is None or plan.canary.items >= total:
         return 0
     return plan.canary.items
+
+
+def live_text(progress: Progress) -> str:
+    """How far the first items are, or what they came to; empty for a run without a canary."""
+    if progress.canary_items:
+        done = min(progress.canary_items, progress.summary.total)
+        return f"canary: {done} of {count(progress.canary_items, 'item')} first"
+    if progress.canary is None:
+        return ""
+    return f"canary {progress.canary.state}: {canary_text(progress.canary)}"
 
 
 def judge_canary(plan: Plan, outcomes: Sequence[Outcome], total: int) -> CanaryReport:

@@ -387,6 +387,7 @@ class Progress:
     budget: BudgetUse | None = None
     canary: CanaryReport | None = None
     told: tuple[ItemProgress, ...] = ()
+    canary_items: int = 0  # how many run before the others; 0 once that is decided
 
     @property
     def summary(self) -> Summary:

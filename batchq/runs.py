@@ -253,6 +253,9 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
             StepProgress(number, name, state, total, batches, collated, summary, window, next_at)  # type: ignore[arg-type]  # a literal
         )
     is_over = RunState(about["state"]).is_over
+    first = int(about.get("canary") or 0)
+    canary = services.canaries.get(run) if first else None
+    is_first = canary is None and not (0 < steps[0].total <= first)
     return Progress(
         run=run,
         pipeline=about["pipeline"],
@@ -267,7 +270,8 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
         updated_at=float(about["since"]) if is_over and "since" in about else now,
         recent=ledger.recent(run),
         budget=services.budgets.use(run) if about.get("budget") else None,
-        canary=services.canaries.get(run) if about.get("canary") else None,
+        canary=canary,
+        canary_items=first if is_first else 0,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from batchq.amounts import duration, money
 from batchq.budget import budget_text
+from batchq.canary import live_text
 from batchq.ports import ItemProgress, Progress, StepProgress
 
 _log = logging.getLogger("batchq.run")
@@ -135,6 +136,7 @@ class PlainView(QuietView):
         words = [f"{summary.retries:,} retried"] if summary.retries else []
         words += [f"{summary.cached:,} from cache"] if summary.cached else []
         words += [spent_text(progress)] if summary.usage.calls else []
+        words += [live_text(progress)] if progress.canary_items else []
         words += [f"bound by {progress.bound_by}"] if progress.bound_by else []
         words += [f"{one.item_id} {told_text(one)}" for one in progress.told[:TOLD_SHOWN]]
         return "; ".join([progress.state.value, *steps, *filter(None, [", ".join(words)])])

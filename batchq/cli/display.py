@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from batchq.amounts import duration
+from batchq.canary import live_text
 from batchq.ports import Progress
 from batchq.views import (
     Pace,
@@ -83,6 +84,8 @@ class LiveView:
                 pace_text(step, self._paces[step.number]) if step.state == "running" else "",
             )
         lines: list[RenderableType] = [head, grid, Text(self._counts(progress), style="dim")]
+        if canary := live_text(progress):
+            lines.append(Text(canary, style="dim"))
         lines += self._told(progress)
         lines += [
             Text(f"  {failure}", style="red", no_wrap=True, overflow="ellipsis")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from batchq.budget import budget_text
-from batchq.canary import canary_text
+from batchq.canary import live_text
 from batchq.cli.output import duration, local_time, money, put, put_json, say, seconds_text, table
 from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
@@ -77,7 +77,7 @@ def _status_lines(seen: Progress) -> list[str]:
     counts = f"  {seen.in_flight:,} in flight, {seen.summary.retries:,} retried{cached}{cost}"
     bound = [f"  bound by {seen.bound_by}"] if seen.bound_by else []
     budget = [f"  budget: {budget_text(seen.budget)}"] if seen.budget else []
-    canary = [f"  canary {seen.canary.state}: {canary_text(seen.canary)}"] if seen.canary else []
+    canary = [f"  {text}"] if (text := live_text(seen)) else []
     return [
         head,
         *table(rows),

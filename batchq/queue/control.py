@@ -42,7 +42,7 @@ def start(
     if budget := budget_of(info):
         services.budgets.open(info.run, budget, is_private=is_private)
     if info.plan.canary:
-        about["canary"] = "1"
+        about["canary"] = str(info.plan.canary.items)
         if report := read_canary(open_folder(info.folder)):
             services.canaries.put(info.run, report)
     services.ledger.register(info.run, about, [step.spec for step in info.plan.steps])

@@ -6,11 +6,12 @@ from typing import Literal
 
 import pytest
 
+from batchq.canary import live_text
 from batchq.cli.output import duration, money, table
 from batchq.cli.summary import as_json, summary_lines
 from batchq.exits import INTERRUPTED, exit_code
 from batchq.outcome import Summary, Usage
-from batchq.ports import Progress, RunState, StepProgress
+from batchq.ports import CanaryReport, Progress, RunState, StepProgress
 from batchq.views import Pace, PlainView, pace_text
 
 USAGE = Usage(calls=12, input_tokens=3400, output_tokens=900, cost_nusd=20_000_000)
@@ -144,6 +145,20 @@ def test_each_running_step_tells_of_its_own_items(capsys: pytest.CaptureFixture[
     (line,) = lines_of(capsys, in_steps(done, review, grade, waits))
 
     assert line == "running; [2/4] review 5/12, 1 failed; [3/4] grade 2/12; 2 retried"
+
+
+def test_the_first_items_of_a_careful_run_are_counted_until_they_are_judged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step = StepProgress(1, "write", "running", 12, 1, 0, Summary(ok=2))
+    running = replace(in_steps(step), canary_items=3)
+    report = CanaryReport("passed", 3, 0, USAGE, 1.5, 9, USAGE, 0.06, 30.0)
+
+    lines = lines_of(capsys, running, replace(running, canary_items=0, canary=report))
+
+    assert "canary: 2 of 3 items first" in lines[0]
+    assert "canary" not in lines[1]
+    assert live_text(replace(running, canary_items=0, canary=report)).startswith("canary passed: 3")
 
 
 def test_groups_of_concurrent_batches_are_counted_as_they_end(
