@@ -15,25 +15,30 @@ from batchq.ports import Progress, RunInfo, RunRecord, RunState, StepProgress
 from batchq.runs import budget_use, find_run, load_run, open_folder, progress
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
-from batchq.versions import require_changeable
 
 # What a killed command leaves behind ends within this time: see embedded/supervisor.py.
 ORPHANS_END_S = 8.0
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from batchq.outcome import Summary
-    from batchq.plan import StepSpec
+    from batchq.ports import Catalog
     from batchq.store import Metadata, RunFolder
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run. `services` reach the Redis it is in, if it is in one; `record` is its catalog row."""
+    """A run. `services` reach the Redis it is in, if it is in one.
+
+    `record` is its catalog row, in `catalog`, if it is in there.
+    """
 
     run: str
     name: str
     services: Services | None
-    record: RunRecord | None
+    record: RunRecord | None = None
+    catalog: Catalog | None = None
 
     def progress(self) -> Progress:
         """How far it is: by Redis while it is in flight there, else by its folder."""
@@ -42,7 +47,8 @@ class Found:
             if seen is not None:
                 return replace(seen, bound_by=what_bounds(seen, self.services))
         assert self.record is not None
-        return progress_of_record(self.record)
+        assert self.catalog is not None
+        return progress_of_record(self.record, self.catalog)
 
 
 def find(name: str, settings: Settings) -> Found:
@@ -57,14 +63,14 @@ def find(name: str, settings: Settings) -> Found:
         run = _on_broker(name, services) if settings.broker_url else None
         if run is None:
             raise
-        return Found(run, name, services, None)
-    shown = f"{record.pipeline}@{record.version}"
+        return Found(run, name, services)
+    shown, catalog = f"{record.pipeline}@{record.version}", services.catalog
     if url := live_broker_url(settings.home, record.run):
         live = settings.model_copy(update={"broker_url": url})
-        return Found(record.run, shown, build_services(live, patience_s=2.0), record)
+        return Found(record.run, shown, build_services(live, patience_s=2.0), record, catalog)
     if settings.broker_url and services.ledger.state(record.run) is not None:
-        return Found(record.run, shown, services, record)
-    return Found(record.run, shown, None, record)
+        return Found(record.run, shown, services, record, catalog)
+    return Found(record.run, shown, None, record, catalog)
 
 
 def as_seen(record: RunRecord, settings: Settings) -> RunRecord:
@@ -103,6 +109,8 @@ def stays_alive(run: str, settings: Settings) -> bool:
 
 def find_over(name: str, settings: Settings) -> RunRecord:
     """Finds a run that is over, for a retry of what failed in it."""
+    from batchq.versions import require_changeable  # and with it the store
+
     found = find(name, settings)
     if found.record is None:
         raise UsageError(f"{name} was submitted elsewhere: retry it where its folder is")
@@ -117,10 +125,10 @@ def kinds_of_failures(record: RunRecord) -> Counter[str]:
     """How many items of a run failed, by the kind of their error."""
     folder = open_folder(record.folder)
     return Counter(
-        outcome.error.kind
+        error.kind
         for step in folder.read_plan().steps
-        for outcome in folder.outcomes(step.spec.number)
-        if outcome.error is not None
+        for line in folder.lines(step.spec.number, only_failed=True)
+        if (error := line.outcome.error) is not None
     )
 
 
@@ -136,32 +144,40 @@ def _on_broker(name: str, services: Services) -> str | None:
     return name if services.ledger.state(name) is not None else None
 
 
-def _summary(folder: RunFolder, record: RunRecord, step: StepSpec, told: Metadata) -> Summary:
-    """How a step of a run stands: by its metadata if it ended with them, else by every outcome."""
+def _summaries(
+    folder: RunFolder, record: RunRecord, told: Metadata, catalog: Catalog
+) -> Iterator[Summary]:
+    """How the steps of a run stand: by its metadata if it ended with them, else by its outcomes.
+
+    Of batches that the catalog knows they need not be read: that would be all items of the run.
+    """
+    from batchq.store.earlier import count_by
     from batchq.store.metadata import summary_in
 
+    known: dict[tuple[int, int], Summary] | None = None
     is_told = record.state.is_over and told.status == record.state.value
     if is_told and step.name in told.stats:
         return summary_in(told.stats[step.name])
     return folder.summary(step.number)
 
 
-def progress_of_record(record: RunRecord) -> Progress:
+def progress_of_record(record: RunRecord, catalog: Catalog) -> Progress:
     """A run that no Redis knows, out of its catalog row and its folder.
 
     One that stopped without saying so, since its processes were killed, is shown as paused: a
     resume goes on with it.
     """
     from batchq.store.canary import read_canary
+    from batchq.store.worktime import seen_at_work_s
 
     info = load_run(record)
     folder = open_folder(record.folder)
     done = folder.done_steps()
     told = folder.read_metadata()
     steps = []
-    for step in info.plan.steps:
+    summaries = _summaries(folder, record, told, catalog)
+    for step, summary in zip(info.plan.steps, summaries, strict=True):
         number = step.spec.number
-        summary = _summary(folder, record, step.spec, told)
         collated = len(folder.collated_batches(number))
         total = folder.item_count(number) or 0
         is_begun = bool(collated)
@@ -196,4 +212,9 @@ def progress_of_record(record: RunRecord) -> Progress:
     )
     if seen.state.is_over:
         return seen
-    return replace(seen, state=RunState.PAUSED, reason="it stopped before it was done")
+    return replace(
+        seen,
+        state=RunState.PAUSED,
+        reason="it stopped before it was done",
+        updated_at=started + seen_at_work_s(folder, started),
+    )

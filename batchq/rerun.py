@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from batchq.conditions import compile_condition, evaluate
@@ -16,6 +16,7 @@ from batchq.runs import create_version, open_folder
 from batchq.services import Services
 from batchq.store import RunFolder
 from batchq.store.marks import Verdict, marks_of
+from batchq.store.search import select_ids, select_indexes
 
 Chosen = dict[int, list[Item]]
 """The items to be redone, by the number of the step that they are of.
@@ -35,13 +36,13 @@ def choose_ids(base: RunInfo, ids: Collection[str]) -> Chosen:
     folder = open_folder(base.folder)
     wanted = set(ids)
     chosen: Chosen = {}
-    seen: list[str] = []
-    for root in roots_of(base.plan):
-        items = [item for item in _noting(folder.all_items(root), seen) if item.id in wanted]
-        if items:
+    roots = roots_of(base.plan)
+    for root in roots:
+        if items := [*select_ids(folder, root, wanted)]:
             chosen[root] = items
     unknown = sorted(wanted - {item.id for items in chosen.values() for item in items})
     if unknown:
+        seen = [item.id for root in roots for item in folder.all_items(root)]
         near = difflib.get_close_matches(unknown[0], seen, n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else f"ids are such as {', '.join(seen[:5])}"
         name = f"{base.pipeline}@{base.version}"
@@ -56,9 +57,7 @@ def choose_failed(base: RunInfo) -> Chosen:
     """
     folder = open_folder(base.folder)
     failed = {
-        step.spec.number: {
-            one.index: one.item_id for one in folder.merged_lines(step.spec.number) if not one.is_ok
-        }
+        step.spec.number: {one.index: one.item_id for one in folder.failed_lines(step.spec.number)}
         for step in base.plan.steps
     }
     kinds = redo_steps(base.plan, {root: [0] for root in roots_of(base.plan)})
@@ -119,10 +118,7 @@ def _by_index(
     for number, places in found.items():
         if places:
             indexes.setdefault(kinds[number].root, set()).update(places)
-    return {
-        root: [item for item in folder.all_items(root) if item.index in places]
-        for root, places in indexes.items()
-    }
+    return {root: [*select_indexes(folder, root, places)] for root, places in indexes.items()}
 
 
 def _indexes(chosen: Chosen) -> dict[int, tuple[int, ...]]:
@@ -192,12 +188,6 @@ def _counted(plan: Plan, chosen: Chosen) -> Plan:
         for number, step in enumerate(plan.steps)
     )
     return replace(plan, steps=steps)
-
-
-def _noting(items: Iterator[Item], seen: list[str]) -> Iterator[Item]:
-    for item in items:
-        seen.append(item.id)
-        yield item
 
 
 def in_words(chosen: Chosen, limit: int = 8) -> str:

@@ -72,8 +72,8 @@ def failures_of(version: Version) -> list[FailureGroup]:
     return group_failures(
         failure
         for step in version.plan.steps
-        for line in version.folder.merged_lines(step.spec.number)
-        if not line.is_ok and (failure := failure_of(line.outcome, step.spec.name))
+        for line in version.folder.failed_lines(step.spec.number)
+        if (failure := failure_of(line.outcome, step.spec.name))
     )
 
 

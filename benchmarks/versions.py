@@ -183,9 +183,9 @@ def commands(versions: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def merge(folder: Path) -> None:
-    """Collates v1 anew, in this process, and says how long it took and the peak of its memory."""
+    """Collates v0 anew, in this process, and says how long it took and the peak of its memory."""
     os.chdir(folder)
-    found = open_folder(f"outputs/{NAME}/v1")
+    found = open_folder(f"outputs/{NAME}/v0")
     before = peak_mb()
     began = time.perf_counter()
     step = found.read_plan().step(1)
@@ -243,7 +243,7 @@ def main() -> None:
     for items in MERGES:
 
         def merge_apart(folder: Path, items: int = items) -> None:
-            build(folder, items, 2)
+            build(folder, items, 1)
             command = [sys.executable, __file__, "--merge", str(folder)]
             print(f"merge of {items:,} items: ", end="", flush=True)
             subprocess.run(command, check=True)

@@ -14,7 +14,7 @@ from batchq.cli.runs import record_json, version_lines
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
-from batchq.lookup import Found, as_seen, find, progress_of_record
+from batchq.lookup import Found, as_seen, find
 from batchq.ports import RunRecord
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
@@ -54,7 +54,7 @@ def _show_run(found: Found, record: RunRecord, *, as_json: bool) -> None:
     marks = marks_of(open_version(record.pipeline, record.version, record.folder).folder)
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     failed = services.catalog.items(record.run, state="failed", limit=MAX_SHOWN)
-    seen = found.progress() if found.services else progress_of_record(record)
+    seen = found.progress()
     if as_json:
         told = {item: _mark_json(mark) for item, mark in marks.items()}
         items = {"failed_items": list(failed), "marks": told}

@@ -77,6 +77,8 @@ def _visible(
     """What of a version is seen through those that build on it."""
     if not (replaced or kept):
         return own
+    if not kept:
+        return (one for one in own if one.index not in replaced)
     are_within = [_within(ranges) for ranges in kept]
     return (
         one

@@ -69,6 +69,13 @@ class SqlCatalog:
         with explained(self._engine), self._engine.connect() as connection:
             return [_run_record(row) for row in connection.execute(query).mappings()]
 
+    def batches(self, run: str) -> dict[tuple[int, int], Summary]:
+        """What the batches of a run came to, by step and number."""
+        query = select(batches).where(batches.c.run == run)
+        with explained(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(query).mappings()
+            return {(row["step"], row["number"]): _summary_of(row) for row in rows}
+
     def items(
         self, run: str, *, step: int | None = None, state: str | None = None, limit: int = 1000
     ) -> list[Mapping[str, Any]]:
@@ -99,6 +106,17 @@ def _summary_row(summary: Summary) -> dict[str, Any]:
     }
 
 
+def _summary_of(row: Mapping[Any, Any]) -> Summary:
+    usage = Usage(
+        row["calls"],
+        row["input_tokens"],
+        row["output_tokens"],
+        row["cost_nusd"],
+        row["unpriced_calls"],
+    )
+    return Summary(row["ok"], row["failed"], row["retries"], row["repaired"], row["cached"], usage)
+
+
 def _run_row(record: RunRecord) -> dict[str, Any]:
     return {
         "run": record.run,
@@ -118,13 +136,6 @@ def _run_row(record: RunRecord) -> dict[str, Any]:
 
 
 def _run_record(row: Mapping[Any, Any]) -> RunRecord:
-    usage = Usage(
-        row["calls"],
-        row["input_tokens"],
-        row["output_tokens"],
-        row["cost_nusd"],
-        row["unpriced_calls"],
-    )
     return RunRecord(
         run=row["run"],
         pipeline=row["pipeline"],
@@ -139,9 +150,7 @@ def _run_record(row: Mapping[Any, Any]) -> RunRecord:
         ended_at=row["ended_at"],
         duration_s=row["duration_s"],
         items=row["items"],
-        summary=Summary(
-            row["ok"], row["failed"], row["retries"], row["repaired"], row["cached"], usage
-        ),
+        summary=_summary_of(row),
     )
 
 

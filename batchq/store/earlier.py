@@ -6,13 +6,13 @@ Kept in `state/NN_earlier/` by index, until the outcome of the retry takes it up
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchq.outcome import Outcome, Summary
 from batchq.store.layout import earlier_folder
-from batchq.store.lines import to_line
+from batchq.store.lines import Line, tally, to_line
 
 if TYPE_CHECKING:
     from batchq.store.folder import RunFolder
@@ -48,6 +48,23 @@ def with_earlier(folder: RunFolder, step: int, outcomes: Sequence[Outcome]) -> l
     return [_joined(before.get(one.index), one) for one in outcomes]
 
 
+def count_by(folder: RunFolder, step: int, known: Mapping[int, Summary]) -> Summary:
+    """What `count` gives, where `known` may tell what batches came to, by their numbers.
+
+    Of a step that was retried it is not asked: it may be of before.
+    """
+    if folder.files.exists(earlier_folder(step)):
+        return count(folder, step)
+    collated, total = folder.collated_batches(step), Summary()
+    for number in collated | folder.parked_batches(step):
+        if number in collated and number in known:
+            total += known[number]
+        else:
+            outcomes = (folder.read_batch if number in collated else folder.parked)(step, number)
+            total += sum(map(Summary.of, outcomes), Summary())
+    return total
+
+
 def count(folder: RunFolder, step: int) -> Summary:
     """Counts the outcomes of a step, and what was spent on items that are to run again."""
     left = {
@@ -55,12 +72,16 @@ def count(folder: RunFolder, step: int) -> Summary:
         for name in folder.files.names(earlier_folder(step))
         for index, one in _read(folder, step, int(name.partition(".")[0])).items()
     }
-    total = Summary()
-    for outcome in folder.outcomes(step):
-        total += Summary.of(outcome)
-        if (before := left.get(outcome.index)) and _holds(outcome, before):
-            del left[outcome.index]
+    total = tally(_taking_up(folder.lines(step), left))
     return sum(map(_spent, left.values()), total)
+
+
+def _taking_up(lines: Iterable[Line], left: dict[int, Outcome]) -> Iterator[Line]:
+    """Passes lines on; what of `left` an outcome has taken up is taken out."""
+    for line in lines:
+        if (before := left.get(line.index)) and _holds(line.outcome, before):
+            del left[line.index]
+        yield line
 
 
 def _joined(before: Outcome | None, now: Outcome) -> Outcome:

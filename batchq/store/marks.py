@@ -1,10 +1,10 @@
-"""What people think of single items, in `marks.json` of their version."""
+"""What people think of single items, in their version: `marks.json`, or `marks/` in a store."""
 
 from __future__ import annotations
 
 import fcntl
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,9 +16,13 @@ from batchq.errors import StoreError
 from batchq.store.disk import DiskFiles
 from batchq.store.faults import explained
 from batchq.store.folder import RunFolder
+from batchq.store.names import safe_name
 from batchq.store.search import read_names
 
 _PATH = "marks.json"
+_PARTS = "marks"
+"""Where an object store has them, an object each."""
+
 _ITEMS_FILE = re.compile(r"(\d{2,})_items\.jsonl")
 
 
@@ -40,16 +44,23 @@ class Mark:
 
 def read_marks(folder: RunFolder) -> dict[str, Mark]:
     """The marks that were made in this version, by item id."""
-    if not folder.files.exists(_PATH):
-        return {}
+    found: dict[str, Mark] = {}
+    paths = [_PATH] if folder.files.exists(_PATH) else []
+    paths += [f"{_PARTS}/{name}" for name in folder.files.names(_PARTS)]
+    for path, file in folder.files.readers(paths):
+        found |= _decode(folder.files.full(path), file.read())
+    return found
+
+
+def _decode(path: str, text: bytes) -> dict[str, Mark]:
     try:
-        return _ADAPTER.validate_json(folder.files.read(_PATH))
+        return _ADAPTER.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise StoreError(
-            f"{folder.files.full(_PATH)}: broken: {place + ': ' if place else ''}{first['msg']}. "
-            "What to do: mend the JSON, or remove the file and with it the marks"
+            f"{path}: broken: {place + ': ' if place else ''}{first['msg']}. What to do: mend the "
+            "JSON, or remove the file and with it the marks"
         ) from error
 
 
@@ -65,10 +76,20 @@ def marks_of(folder: RunFolder) -> dict[str, Mark]:
 
 
 def put_mark(folder: RunFolder, item_id: str, mark: Mark) -> None:
-    """Adds or replaces the mark of one item; on a disk two callers at once both get theirs in."""
-    with _held(folder):
-        marks = read_marks(folder) | {item_id: mark}
-        folder.files.write(_PATH, _ADAPTER.dump_json(marks, indent=2) + b"\n", durable=True)
+    """Adds or replaces the mark of one item; two callers at once both get theirs in.
+
+    An object store has no locks, so there each item's mark is an object of its own.
+    """
+    if not isinstance(folder.files, DiskFiles):
+        path, marks = f"{_PARTS}/{safe_name(item_id)}.json", {item_id: mark}
+        folder.files.write(path, _encode(marks), durable=True)
+        return
+    with _held(folder.files):
+        folder.files.write(_PATH, _encode(read_marks(folder) | {item_id: mark}), durable=True)
+
+
+def _encode(marks: Mapping[str, Mark]) -> bytes:
+    return _ADAPTER.dump_json(dict(marks), indent=2) + b"\n"
 
 
 def _own_ids(folder: RunFolder) -> Iterator[str]:
@@ -78,12 +99,9 @@ def _own_ids(folder: RunFolder) -> Iterator[str]:
 
 
 @contextmanager
-def _held(folder: RunFolder) -> Iterator[None]:
-    """Keeps other markers out. An object store has no locks: there the last one wins."""
-    if not isinstance(folder.files, DiskFiles):
-        yield
-        return
-    path = Path(folder.files.full("state/marks.lock"))
+def _held(files: DiskFiles) -> Iterator[None]:
+    """Keeps other markers out."""
+    path = Path(files.full("state/marks.lock"))
     with explained(str(path)):
         path.parent.mkdir(exist_ok=True)
         with path.open("ab") as lock:

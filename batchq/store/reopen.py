@@ -24,8 +24,8 @@ def reopen(folder: RunFolder, is_again: Callable[[Outcome], bool]) -> int:
     again = {
         step.spec.number: {
             line.index
-            for line in folder.lines(step.spec.number)
-            if not line.is_ok and is_again(line.outcome)
+            for line in folder.lines(step.spec.number, only_failed=True)
+            if is_again(line.outcome)
         }
         for step in plan.steps
     }

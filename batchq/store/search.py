@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from batchq.errors import StoreError
 from batchq.outcome import Outcome
 from batchq.plan import Item
+from batchq.store import basis
 from batchq.store.folder import RunFolder
 from batchq.store.rows import to_json
 
@@ -28,8 +29,7 @@ class Place:
 
 def find_id(folder: RunFolder, step: int, item_id: str) -> Place | None:
     """Finds an item by its id; None if the version does not run it in this step."""
-    # A line is escaped as a whole if anything in it needs it.
-    wanted = {to_json(item_id), json.dumps(item_id).encode()}
+    wanted = _id_texts(item_id)
     return _find(folder, step, lambda id_text, _: id_text in wanted)
 
 
@@ -39,11 +39,40 @@ def find_index(folder: RunFolder, step: int, index: int) -> Place | None:
     return _find(folder, step, lambda _, index_text: index_text == wanted)
 
 
+def _name(id_text: bytes) -> str:
+    return json.loads(id_text) if b"\\" in id_text else id_text[1:-1].decode()
+
+
 def read_names(folder: RunFolder, step: int) -> Iterator[tuple[int, str]]:
     """Index and id of a step's frozen items, in order; none while they are not frozen."""
     for _, id_text, index_text, _ in _lines(folder, step):
-        is_plain = b"\\" not in id_text
-        yield int(index_text), id_text[1:-1].decode() if is_plain else json.loads(id_text)
+        yield int(index_text), _name(id_text)
+
+
+def select_ids(folder: RunFolder, step: int, ids: Collection[str]) -> Iterator[Item]:
+    """The items with these ids, also those that a rerun takes over, in input order.
+
+    Only these are decoded.
+    """
+    wanted = {text for one in ids for text in _id_texts(one)}
+    return _select(folder, step, lambda id_text, _: id_text in wanted)
+
+
+def select_indexes(folder: RunFolder, step: int, indexes: Collection[int]) -> Iterator[Item]:
+    """The items with these indexes, as `select_ids` gives them."""
+    wanted = {str(one).encode() for one in indexes}
+    return _select(folder, step, lambda _, index_text: index_text in wanted)
+
+
+def _select(
+    folder: RunFolder, step: int, is_wanted: Callable[[bytes, bytes], bool]
+) -> Iterator[Item]:
+    def read(version: RunFolder) -> Iterator[Item]:
+        for _, id_text, index_text, line in _lines(version, step):
+            if is_wanted(id_text, index_text):
+                yield _item(line)
+
+    return basis.merged(folder, read, step)
 
 
 def read_outcome(folder: RunFolder, place: Place) -> Outcome | None:
@@ -58,9 +87,18 @@ def read_outcome(folder: RunFolder, place: Place) -> Outcome | None:
 def _find(folder: RunFolder, step: int, is_wanted: Callable[[bytes, bytes], bool]) -> Place | None:
     for position, id_text, index_text, line in _lines(folder, step):
         if is_wanted(id_text, index_text):
-            row = json.loads(line)
-            return Place(step, position, Item(row["id"], row["index"], row["data"]))
+            return Place(step, position, _item(line))
     return None
+
+
+def _id_texts(item_id: str) -> set[bytes]:
+    """How an id may stand in a line, which is escaped as a whole if anything in it needs it."""
+    return {to_json(item_id), json.dumps(item_id).encode()}
+
+
+def _item(line: bytes) -> Item:
+    row = json.loads(line)
+    return Item(row["id"], row["index"], row["data"])
 
 
 def _lines(folder: RunFolder, step: int) -> Iterator[tuple[int, bytes, bytes, bytes]]:

@@ -25,6 +25,11 @@ def worked_s(folder: RunFolder, created_at: float, now: float) -> float:
     return total if since is None else total + max(0.0, now - since)
 
 
+def seen_at_work_s(folder: RunFolder, created_at: float) -> float:
+    """Seconds at work of a run that was killed: until somebody saw the last of it."""
+    return worked_s(folder, created_at, _last_sign(folder, created_at))
+
+
 def note_resume(folder: RunFolder, created_at: float, now: float) -> float:
     """Writes down that a run goes on, and returns how long it had been at work before."""
     folder.append_log(_RESUMED, at=now, seen_at=_last_sign(folder, created_at))

@@ -147,6 +147,8 @@ def test_a_batch_that_is_put_again_replaces_its_row_and_its_items(catalog: SqlCa
     catalog.put_batch(batch(some=fewer), fewer)
 
     assert [row["id"] for row in catalog.items("run1")] == ["a", "b", "z"]
+    assert catalog.batches("run1") == {(1, 0): batch(some=fewer).summary, (1, 1): batch().summary}
+    assert catalog.batches("run2") == {}
     stats = query(catalog, "SELECT * FROM pipeline_stats ORDER BY id")
     assert [(row["batch_id"], row["total_indicators"]) for row in stats] == [
         ("run1/1/0", 2), ("run1/1/1", 4),

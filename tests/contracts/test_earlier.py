@@ -10,7 +10,7 @@ import pytest
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import InputSpec, Item, OutputSpec, Pacing, Plan, StepPlan, StepSpec, Tolerance
 from batchq.store import Outputs, RunFolder
-from batchq.store.earlier import find, with_earlier
+from batchq.store.earlier import count, count_by, find, with_earlier
 from batchq.store.reopen import lay_out, reopen
 
 SLOW = ItemError("rate_limit", "HTTP 429")
@@ -80,6 +80,21 @@ def test_what_failed_items_cost_is_counted_while_they_wait_for_their_retry(
     assert number == 2
     assert before == [(4, 5, 500), (3, 3, 300), (1, 1, 100)]
     assert spent(folder) == [(3, 5, 500), (2, 3, 300), (0, 1, 100)]
+
+
+def test_batches_that_are_known_need_not_be_read_unless_a_retry_took_some_back(
+    folder: RunFolder,
+) -> None:
+    truth = count(folder, 1)
+    known = {number: Summary(ok=number, failed=50) for number in (0, 1, 7)}
+
+    told = count_by(folder, 1, known)
+    partly = count_by(folder, 1, {0: sum(map(Summary.of, folder.read_batch(1, 0)), Summary())})
+    reopen(folder, lambda _: True)
+
+    assert told == Summary(ok=1, failed=100)
+    assert partly == truth
+    assert count_by(folder, 1, known) == count(folder, 1)
 
 
 def test_an_outcome_takes_up_what_was_tried_before_it_once(folder: RunFolder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +23,14 @@ from batchq.plan import (
 )
 from batchq.store import Outputs, RunFolder
 from batchq.store.marks import Mark, Verdict, marks_of, put_mark
-from batchq.store.search import find_id, find_index, read_names, read_outcome
+from batchq.store.search import (
+    find_id,
+    find_index,
+    read_names,
+    read_outcome,
+    select_ids,
+    select_indexes,
+)
 
 OUTPUT = OutputSpec("out.json")
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=6)
@@ -61,6 +70,8 @@ def test_every_item_is_found_by_its_id_and_by_its_index_whatever_is_in_them(
 
     assert [place.item for place in by_id if place] == items
     assert by_id == by_index
+    assert list(select_ids(folder, 1, {item.id for item in items[1:]})) == items[1:]
+    assert list(select_indexes(folder, 1, {item.index for item in items[::2]})) == items[::2]
     assert list(read_names(folder, 1)) == [(item.index, item.id) for item in items]
     assert find_id(folder, 1, "".join(ids) + "!") is None
 
@@ -99,3 +110,10 @@ def test_marks_are_read_back_and_the_last_one_of_an_item_holds(folder: RunFolder
     assert marks_of(folder) == {
         "a": Mark(Verdict.GOOD, "fine", ""), "ü/../b": Mark(Verdict.GOOD, "", ""),
     }  # fmt: skip
+
+
+def test_people_who_mark_at_the_same_moment_all_get_their_marks_in(folder: RunFolder) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: put_mark(folder, f"i{n}", Mark(Verdict.BAD, "", "")), range(24)))
+
+    assert sorted(marks_of(folder)) == sorted(f"i{n}" for n in range(24))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchq.errors import StoreError
-from batchq.outcome import Attempt, ItemError, Outcome, State, Usage
-from batchq.store.lines import Line, read_lines, to_line
+from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
+from batchq.store.lines import Line, read_lines, tally, to_line
 
 JSON = st.recursive(
     st.none()
@@ -72,6 +73,33 @@ def test_outputs_of_the_same_bytes_are_told_from_others_whatever_else_differs(
     assert left.has_same_output(right) == (json.dumps(old) == json.dumps(new))
 
 
+@given(st.lists(JSON, max_size=4))
+def test_lines_are_counted_as_their_outcomes_are_whatever_their_outputs_look_like(
+    outputs: list[Any],
+) -> None:
+    two_stages = (
+        Attempt(1, 0, 1, stage="a"),
+        Attempt(1, 0, 1, stage="b"),
+        Attempt(2, 0, 1, stage="b"),
+    )
+    outcomes = [
+        *(ok(output) for output in (*outputs, TRAP, [TRAP], {"usage": {"calls": 9}})),
+        *(failed(), replace(failed(), attempts=two_stages, usage=Usage(3, 30, 15, 900, 1))),
+        *(replace(ok(1), cached=True), replace(ok(2), repaired=True, usage=Usage(2, 4, 8, 16))),
+    ]
+
+    assert tally(read(*outcomes)) == sum(map(Summary.of, outcomes), Summary())
+
+
+def test_only_what_failed_is_read_where_that_is_asked_for() -> None:
+    written = json.dumps(json.loads(to_line(failed("c")))).encode() + b"\n"
+    lines = to_line(ok(TRAP)) + to_line(failed("b")) + written
+
+    found = read_lines("record", io.BytesIO(lines), only_failed=True)
+
+    assert [line.item_id for line in found] == ["b", "c"]
+
+
 @pytest.mark.parametrize("output", [TRAP, [TRAP, TRAP], json.dumps(TRAP), {"output": TRAP}])
 def test_an_output_that_looks_like_the_rest_of_a_line_is_compared_to_its_end(output: Any) -> None:
     left, right = read(ok([output, 1]), ok([output, 2]))
@@ -94,6 +122,8 @@ def test_lines_that_were_written_otherwise_are_read_too() -> None:
     spaced, shortened = read_lines("record", io.BytesIO(text + short))
 
     assert spaced.outcome == ok({"a": 1})
+    assert tally([spaced]) == Summary.of(ok({"a": 1}))
+    assert tally([shortened]) == Summary(ok=1)
     assert shortened.output == {"a": 1}
     assert not spaced.has_same_output(shortened)  # nobody knows at a glance
 
