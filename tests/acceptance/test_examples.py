@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OUTPUT = "outputs/stdlib/v0/collated/01_summaries.json"
 
 
+def copy_of(example: str, folder: Path) -> None:
+    """Copies an example into an empty folder, without what runs left in it."""
+    left = shutil.ignore_patterns("outputs", "__pycache__", ".batchq")
+    shutil.copytree(EXAMPLES / example, folder, dirs_exist_ok=True, ignore=left)
+
+
+def run_script(project: Any, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script of an example to its end."""
+    argv = [sys.executable, *command]
+    return subprocess.run(argv, cwd=project.folder, capture_output=True, text=True, timeout=120)
+
+
 def test_the_demo_summarises_every_module_of_this_machines_standard_library(project):
-    shutil.copytree(
-        EXAMPLES / "stdlib",
-        project.folder,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns("outputs", "__pycache__"),
-    )
+    copy_of("stdlib", project.folder)
 
     done = project.run("submit", "manifest.yaml", timeout=120)
 
@@ -32,23 +41,11 @@ def test_the_demo_summarises_every_module_of_this_machines_standard_library(proj
 
 
 def test_the_problems_go_through_their_three_steps_and_their_versions(project):
-    shutil.copytree(
-        EXAMPLES / "problems",
-        project.folder,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns("outputs", "__pycache__", ".batchq"),
-    )
-    script = [sys.executable, "pipeline.py"]
+    copy_of("problems", project.folder)
 
     chained = project.run("submit", "manifest.yaml", "--status", "alpha")
-    walked = subprocess.run(script, cwd=project.folder, capture_output=True, text=True, timeout=120)
-    listed = subprocess.run(
-        [sys.executable, "list.py", "problem_generator_module_4"],
-        cwd=project.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    walked = run_script(project, "pipeline.py")
+    listed = run_script(project, "list.py", "problem_generator_module_4")
 
     assert chained.returncode == 0, chained.stderr
     assert "DEEPSEEK" not in chained.stderr
@@ -59,3 +56,41 @@ def test_the_problems_go_through_their_three_steps_and_their_versions(project):
     processed = "outputs/interaction_processor_module_4/latest/collated/01_processed.json"
     assert len(project.read(processed)) == 14
     assert "Notes: Fixed prompt issues for templates 4002 and 4007" in listed.stdout
+
+
+def test_the_consultation_goes_on_after_ctrl_c_in_a_wait_and_compares_its_mappings(
+    project, wait_for
+):
+    copy_of("consultation", project.folder)
+    items = project.folder / "outputs/responses/v0/items"
+    options = ["--total", "6", "--batch-size", "3"]
+
+    stopped = subprocess.Popen(
+        [sys.executable, "generate_in_batches.py", *options, "--wait-time", "600"],
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(lambda: len(list(items.glob("*"))) == 3, "the first batch is written", 30)
+    stopped.send_signal(signal.SIGINT)
+    said = stopped.communicate(timeout=30)[0]
+    gone_on = run_script(project, "generate_in_batches.py", *options, "--wait-time", "0")
+    refused = run_script(project, "run_pipeline.py", "--variation", "1.5")
+    whole = run_script(project, "run_pipeline.py", "--count", "6", "--variation", "0.5")
+
+    assert stopped.returncode == 130, said
+    assert "paused" in said
+    assert gone_on.returncode == 0, gone_on.stderr
+    assert "going on with responses@v0" in gone_on.stderr
+    assert refused.returncode == 2
+    assert "out of bounds (at least 0 and at most 1)" in refused.stdout
+    assert whole.returncode == 0, whole.stderr
+    assert "# Agreement of two theme mappings\n\n6 responses" in whole.stdout
+    responses = project.read("outputs/responses/latest/collated/01_synthetic_responses.json")
+    assert [row["response_id"] for row in responses] == [1, 2, 3, 4, 5, 6]
+    figures = project.read("outputs/themes/v0/collated/03_comparison_results.json")
+    first = project.read("outputs/themes/v0/collated/01_theme_mapping_1.json")
+    second = project.read("outputs/themes/v0/collated/02_theme_mapping_2.json")
+    same = [one["themes"] == other["themes"] for one, other in zip(first, second, strict=True)]
+    assert figures["exact_agreement"] == round(sum(same) / 6, 4) < 1
