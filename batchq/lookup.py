@@ -156,9 +156,17 @@ def _summaries(
 
     known: dict[tuple[int, int], Summary] | None = None
     is_told = record.state.is_over and told.status == record.state.value
-    if is_told and step.name in told.stats:
-        return summary_in(told.stats[step.name])
-    return folder.summary(step.number)
+    done = folder.done_steps()
+    for step in folder.read_plan().steps:
+        number = step.spec.number
+        if is_told and step.spec.name in told.stats:
+            yield summary_in(told.stats[step.spec.name])
+        elif number in done:
+            yield folder.summary(number)
+        else:
+            known = catalog.batches(record.run) if known is None else known
+            of_step = {batch: one for (of, batch), one in known.items() if of == number}
+            yield count_by(folder, number, of_step)
 
 
 def progress_of_record(record: RunRecord, catalog: Catalog) -> Progress:
