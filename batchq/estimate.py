@@ -22,8 +22,11 @@ TASK_S = 0.1
 """How long a function or a program is taken to last."""
 FREE_TEXT_TOKENS = 300
 """How long an answer without a schema and without `max_tokens` is taken to be."""
-SLOTS = {"llm": 32, "cpu": 2}
-"""How many items the workers of a queue run at a time, where the caller does not say."""
+CALLS_AT_ONCE = 25
+"""How many calls a worker makes at a time, where nothing in the manifest says."""
+MOST_CALLS_AT_ONCE = 200
+"""The most threads that a window of batches asks for: beyond, more of them gain nothing here."""
+TASKS_AT_ONCE = 2
 
 _TOKENS_OF = {"string": 30, "number": 4, "integer": 4, "boolean": 2, "null": 1}
 _LIST_LENGTH = 3
@@ -40,6 +43,27 @@ class Estimate:
     cost_usd: float | None
     duration_s: float
     bound_by: str
+
+
+def calls_at_once(spec: StepSpec, pacing: Pacing) -> int:
+    """How many calls at a time the manifest wants of a step: a limit, or batches in flight."""
+    caps = [
+        stage.provider.limits.concurrency
+        for stage in spec.stages
+        if stage.provider is not None and stage.provider.limits.concurrency
+    ]
+    if not caps and pacing.is_chosen:
+        return min(pacing.items_at_once, MOST_CALLS_AT_ONCE)
+    return max(caps, default=CALLS_AT_ONCE)
+
+
+def slots_of(spec: StepSpec, pacing: Pacing, queue: str, slots: Mapping[str, int]) -> int:
+    """How many items of a step run at a time, by the slots of queues that the caller knows of."""
+    if queue in slots:
+        return slots[queue]
+    if any(stage.kind == "prompt" for stage in spec.stages):
+        return calls_at_once(spec, pacing)
+    return slots.get("cpu", TASKS_AT_ONCE)
 
 
 def estimate_step(
@@ -126,7 +150,6 @@ def _duration(
     batches = -(-items // pacing.batch_size)
     longest_s = work_s / items if items else 0.0
     bounds = {
-        "workers": work_s / max(1, min(slots, items)),
         "batches in flight": work_s / max(1, pacing.batch_size * pacing.concurrent_batches),
         "batch_delay": max(0, batches - 1) * pacing.batch_delay_s + longest_s,
     }
@@ -146,6 +169,8 @@ def _duration(
             bounds[f"{stage.provider.name} {rate.name}"] = amount / rate.amount * rate.period_s
         if limits.concurrency:
             bounds[f"{stage.provider.name} concurrency"] = calls * CALL_S / limits.concurrency
+    # The last, as workers are as many as one of the others wants.
+    bounds["workers"] = work_s / max(1, min(slots, items))
     if pacing.batch_delay_s == 0:
         del bounds["batch_delay"]
     name = max(bounds, key=lambda key: bounds[key])

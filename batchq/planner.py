@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,9 +15,9 @@ from batchq.caps import budget_warnings, plan_budget, plan_canary
 from batchq.checks import near
 from batchq.conditions import compile_condition
 from batchq.errors import PlanError, TaskError, UsageError
-from batchq.estimate import SAMPLE, SLOTS, estimate_step
+from batchq.estimate import SAMPLE, estimate_step, slots_of
 from batchq.expand import warnings_of
-from batchq.experiment import SOURCE, experiment_of
+from batchq.experiment import PACING, SOURCE, experiment_of, report_spec
 from batchq.items import read_items
 from batchq.loader import check_environment
 from batchq.lock import manifest_lock
@@ -53,7 +54,8 @@ def make_plan(
     Args:
         manifest: What `load_manifest` gave, with inputs pinned.
         env: The environment, for `${env:NAME}` in prompts.
-        slots: How many items the workers of a queue run at a time, by queue.
+        slots: How many items the workers of a queue run at a time, by queue. Without it, as many
+            as the workers have that a submit starts.
 
     Raises:
         ManifestError: there is a budget in dollars, and a model has no price.
@@ -61,7 +63,7 @@ def make_plan(
             or a step needs one that is not part of this run.
     """
     have = os.environ if env is None else env
-    planning = Planning(manifest, have, {**SLOTS, **(slots or {})})
+    planning = Planning(manifest, have, slots or {})
     has_file = manifest.origin.path.is_file()  # none if it was put together in memory
     if has_file:
         planning.note("manifest", manifest.origin.path.read_bytes())
@@ -87,6 +89,7 @@ def make_plan(
         warnings=tuple(planning.warnings),
         budget=budget,
         canary=plan_canary(manifest),
+        report=report_spec(manifest),
     )
 
 
@@ -151,6 +154,9 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
         planning.warnings += warnings_of(source.experiment)
     is_chosen = "concurrent_batches" in step.model_fields_set
     pacing = Pacing(step.batch_size, step.concurrent_batches, step.batch_delay, is_chosen)
+    is_paced = {"batch_size", "concurrent_batches"} & step.model_fields_set
+    if source.experiment is not None and not is_paced:
+        pacing = replace(PACING, batch_delay_s=step.batch_delay)
     if source.source:
         count, sample = _count(planning, step, source, spec)
         _check_prompts(step, spec, sample)
@@ -159,7 +165,8 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
         count, sample = _guess_count(planning.done[needs[-1]], source), []
         _warn_of_names(planning, spec, planning.done[needs[-1]], source)
     queue = step.queue or _queue(spec)
-    estimate = estimate_step(spec, sample, count, pacing, planning.slots.get(queue, 1))
+    slots = slots_of(spec, pacing, queue, planning.slots)
+    estimate = estimate_step(spec, sample, count, pacing, slots)
     return StepPlan(
         spec=spec,
         input=source,

@@ -123,7 +123,7 @@ def plan_command(
         for line in lines:
             put(line)
         return EXIT_OK
-    plan = make_plan(manifest, slots=slots_of(choices["concurrency"], workers))
+    plan = make_plan(manifest, slots=task_slots(workers))
     if item is not None:
         _show_item(plan, _step_number(plan, in_step), item, as_json=as_json)
         return EXIT_OK
@@ -136,11 +136,9 @@ def plan_command(
     return EXIT_WORK_TO_DO if detailed_exitcode and has_work else EXIT_OK
 
 
-def slots_of(concurrency: int | None, workers: int | None) -> dict[str, int]:
-    """How many items the embedded workers run at a time, by queue."""
-    from batchq.embedded.pools import DEFAULT_CONCURRENCY
-
-    return {"llm": concurrency or DEFAULT_CONCURRENCY, "cpu": workers or os.cpu_count() or 1}
+def task_slots(workers: int | None) -> dict[str, int]:
+    """How many functions and programs embedded workers run at a time; calls go by the manifest."""
+    return {"cpu": workers or os.cpu_count() or 1}
 
 
 def _step_number(plan: Plan, name: str | None) -> int:

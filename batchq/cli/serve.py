@@ -10,9 +10,9 @@ from typing import NoReturn
 import click
 
 from batchq.cli.output import say
-from batchq.embedded.pools import DEFAULT_CONCURRENCY
 from batchq.embedded.stack import start_stack
 from batchq.errors import UsageError
+from batchq.estimate import CALLS_AT_ONCE
 from batchq.interrupts import Interrupts
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.settings import Settings, load_settings
@@ -54,7 +54,7 @@ def worker_command(concurrency: int | None, pool: str, queues: str) -> None:
     if not names:
         raise UsageError("--queues names no queue; llm and cpu are the usual ones")
     cores = os.cpu_count() or 1
-    slots = concurrency or (cores if pool == "prefork" else DEFAULT_CONCURRENCY)
+    slots = concurrency or (cores if pool == "prefork" else CALLS_AT_ONCE)
     _become_celery(",".join(f"batchq.{name}" for name in names), pool, slots, settings.log_level)
 
 
@@ -72,7 +72,7 @@ def coordinator_command() -> None:
     type=click.IntRange(min=1),
     envvar="CONCURRENCY",
     show_envvar=True,
-    default=DEFAULT_CONCURRENCY,
+    default=CALLS_AT_ONCE,
     show_default=True,
     help="Calls at a time.",
 )

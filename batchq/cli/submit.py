@@ -17,7 +17,7 @@ from batchq.cli.following import (
     start_run,
     with_budget,
 )
-from batchq.cli.manifests import show_plan, slots_of
+from batchq.cli.manifests import show_plan, task_slots
 from batchq.cli.output import put_json, say
 from batchq.cli.request import (
     budget_options,
@@ -57,7 +57,7 @@ def submit_command(
 
     settings = following.settings
     manifest = load_request(file, concurrency=concurrency, **choices)
-    plan = make_plan(manifest, slots=slots_of(concurrency, following.workers))
+    plan = make_plan(manifest, slots=task_slots(following.workers))
     if dry_run:
         show_plan(plan, as_json=following.as_json)
         return 0

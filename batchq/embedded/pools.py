@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchq.embedded.stack import Stack
+from batchq.estimate import calls_at_once
 from batchq.plan import Plan, ProviderSpec, StageSpec, StepPlan
 from batchq.queue.names import CONTROL_QUEUE
 
-DEFAULT_CONCURRENCY = 25
-MOST_CONCURRENCY = 200
-"""The most threads that a window of batches asks for: beyond, more of them gain nothing here."""
 SIMULATOR_KIND = "simulator"
 
 
@@ -40,24 +38,14 @@ def pools_of(
     pools: dict[str, Pool] = {}
     for step in plan.steps:
         calls = any(stage.kind == "prompt" for stage in step.spec.stages)
-        wanted = concurrency or _allowed_calls(step) if calls else workers or (os.cpu_count() or 1)
+        threads = concurrency or calls_at_once(step.spec, step.pacing)
+        wanted = threads if calls else workers or (os.cpu_count() or 1)
         before = pools.get(step.queue)
         slots = max(wanted, before.slots if before else 1)
         is_mixed = before is not None and (before.kind == "threads") != calls
         kind: Literal["threads", "prefork"] = "threads" if calls and not is_mixed else "prefork"
         pools[step.queue] = Pool(step.queue, kind, slots)
     return tuple(pools.values())
-
-
-def _allowed_calls(step: StepPlan) -> int:
-    caps = [
-        stage.provider.limits.concurrency
-        for stage in step.spec.stages
-        if stage.provider is not None and stage.provider.limits.concurrency
-    ]
-    if not caps and step.pacing.is_chosen:
-        return min(step.pacing.items_at_once, MOST_CONCURRENCY)
-    return max(caps, default=DEFAULT_CONCURRENCY)
 
 
 def simulators_of(plan: Plan) -> dict[str, ProviderSpec]:

@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from batchq.errors import PlanError, UsageError
+from batchq.estimate import CALL_S
 from batchq.loader import Overrides, load_manifest
 from batchq.lock import manifest_lock
 from batchq.outcome import SentPrompt
@@ -160,6 +161,25 @@ def test_the_tightest_limit_bounds_the_time(plan_of: Callable[..., Plan]) -> Non
     assert by_concurrency.bound_by in ("paid rpm", "paid concurrency")
     assert by_concurrency.duration_s == 10.0
     assert (by_delay.bound_by, by_delay.duration_s) == ("batch_delay", 542.0)
+
+
+@pytest.mark.parametrize(
+    ("pacing", "calls_at_once"),
+    [("batch_size: 40", 25), ("batch_size: 40, concurrent_batches: 4", 160)],
+)
+def test_an_estimate_has_as_many_calls_at_a_time_as_a_submit_starts_workers_for(
+    folder: Path, pacing: str, calls_at_once: int
+) -> None:
+    (folder / "m.yaml").write_text(f"""\
+name: wide
+providers: {{free: {{kind: openai, model: m, base_url: "http://127.0.0.1:9"}}}}
+steps:
+  - {{name: one, input: {{generate: 1600}}, {pacing}, prompt: "Say {{number}}\\n."}}
+""")
+
+    step = make_plan(load_manifest(folder / "m.yaml")).step(1)
+
+    assert step.duration_s == 1600 * CALL_S / calls_at_once
 
 
 def test_the_cost_is_tokens_times_prices_and_unknown_without_prices(
