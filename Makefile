@@ -1,5 +1,5 @@
 # The only commands a user or a developer needs. Everything they use is installed into .venv.
-.PHONY: demo test check chaos bench bench-setup clean
+.PHONY: demo test check chaos fuzz bench bench-setup clean
 
 demo: ## the main job on real input, with nothing but Python, git and make
 	@scripts/demo
@@ -13,6 +13,9 @@ check: ## lint, types, layers
 
 chaos: ## kill a run at each of its writes, then five minutes of kills, cuts and restarts
 	@scripts/chaos
+
+fuzz: ## a million inputs to everything that reads text from outside
+	@scripts/fuzz
 
 bench: ## measure against peers and print what stands in docs/benchmarks.md
 	@scripts/bench

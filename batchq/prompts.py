@@ -90,6 +90,8 @@ def names(template: str, *, is_jinja: bool = False) -> list[str]:
         return sorted(meta.find_undeclared_variables(_environment().parse(template)))
     except TemplateSyntaxError as error:
         raise _bad_template(error, error.lineno) from error
+    except (RecursionError, ValueError, OverflowError) as error:  # of its braces, or its numbers
+        raise _bad_template(error) from error
 
 
 @lru_cache(maxsize=256)
