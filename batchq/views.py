@@ -17,6 +17,7 @@ from batchq.ports import ItemProgress, Progress, StepProgress
 _log = logging.getLogger("batchq.run")
 
 LINE_EVERY_S = 5.0
+GROUP_LINE_EVERY_S = 1.0
 IDLE_LINE_EVERY_S = 60.0
 PACE_WINDOW_S = 20.0
 TOLD_SHOWN = 4
@@ -99,15 +100,17 @@ class LoggedView(QuietView):
 
 
 class PlainView(QuietView):
-    """A line every few seconds, and at once when a step, its group or the state changes.
+    """A line every few seconds, at once when the state or a step changes, and for a new group.
 
-    While a run does nothing but wait for its next batch, a line a minute is enough.
+    Groups that follow each other within a second share a line. While a run does nothing but wait
+    for its next batch, a line a minute is enough.
     """
 
     def __init__(self) -> None:
         self._paces: dict[int, Pace] = {}
         self._said_at = 0.0
         self._said: tuple[object, ...] = ()
+        self._said_groups: list[object] = []
 
     def show(self, progress: Progress) -> None:
         """Says a line if it is time for one."""
@@ -117,16 +120,14 @@ class PlainView(QuietView):
             )
         is_idle = is_between_batches(progress)
         canary = progress.canary and progress.canary.state
-        change = (
-            progress.state,
-            canary,
-            is_idle,
-            *((one.state, one.group) for one in progress.steps),
-        )
+        change = (progress.state, canary, is_idle, *(one.state for one in progress.steps))
+        groups: list[object] = [one.group for one in progress.steps]
         every_s = IDLE_LINE_EVERY_S if is_idle else LINE_EVERY_S
+        if groups != self._said_groups:
+            every_s = GROUP_LINE_EVERY_S
         if change == self._said and progress.updated_at < self._said_at + every_s:
             return
-        self._said, self._said_at = change, progress.updated_at
+        self._said, self._said_groups, self._said_at = change, groups, progress.updated_at
         clock = time.strftime("%H:%M:%S", time.localtime(progress.updated_at))
         _say(f"{clock} {progress.pipeline}@{progress.version} {self._line(progress)}")
 

@@ -164,14 +164,14 @@ def test_the_first_items_of_a_careful_run_are_counted_until_they_are_judged(
 def test_groups_of_concurrent_batches_are_counted_as_they_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def at(collated: int, state: Literal["running", "done"] = "running") -> Progress:
-        return in_steps(
-            StepProgress(1, "a", state, 90, 18, collated, Summary(ok=5 * collated), window=4)
-        )
+    def at(collated: int, clock: float, state: Literal["running", "done"] = "running") -> Progress:
+        step = StepProgress(1, "a", state, 90, 18, collated, Summary(ok=5 * collated), window=4)
+        return replace(in_steps(step), updated_at=clock)
 
-    lines = lines_of(capsys, at(0), at(3), at(4), at(17), at(18, "done"))
+    looks = (at(0, 10), at(3, 11), at(4, 12), at(8, 12.5), at(17, 14), at(18, 14.1, "done"))
+    lines = lines_of(capsys, *looks)
 
-    assert [line.partition("; ")[2] for line in lines] == [
+    assert [", ".join(line.partition("; ")[2].split(", ")[:2]) for line in lines] == [
         "a 0/90, Group 1/5",
         "a 20/90, Group 2/5",
         "a 85/90, Group 5/5",
