@@ -8,17 +8,19 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
 from batchq.errors import UsageError
 from batchq.exits import INTERRUPTED, exit_code
 from batchq.interrupts import Interrupts
 from batchq.launch import run_task, settings_for
-from batchq.loader import load_manifest
+from batchq.loader import Overrides, load_manifest, with_overrides
 from batchq.lock import manifest_lock
 from batchq.lookup import find
 from batchq.manifest import Manifest
@@ -31,6 +33,7 @@ from batchq.preflight import require_keys, require_sound_simulators
 from batchq.queue.control import start
 from batchq.rerun import choose_ids, create_rerun
 from batchq.runs import find_run, load_run, open_folder
+from batchq.scalars import parse_token_budget, parse_usd
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
 from batchq.step import Name, Step, build_manifest
@@ -165,6 +168,9 @@ def run_pipeline(
     providers: Mapping[str, Mapping[str, Any]] | None = None,
     output_dir: Name = "outputs",
     base_dir: Name | None = None,
+    concurrency: int | None = None,
+    max_cost: float | str | None = None,
+    max_tokens: int | str | None = None,
     local: bool = False,
 ) -> Run:
     """Runs steps as a new version of a pipeline, waits for the end and returns the run.
@@ -193,6 +199,9 @@ def run_pipeline(
         output_dir: Where pipelines have their folders; relative to `base_dir`.
         base_dir: Where relative paths start, and functions are imported from. Default: the
             current folder.
+        concurrency: Calls in flight at a time, at most.
+        max_cost: Dollars that the run may cost; over it, it comes back paused.
+        max_tokens: Tokens that the run may use, such as 500_000 or "2M".
         local: Use private workers, broker or not.
 
     Raises:
@@ -218,7 +227,7 @@ def run_pipeline(
         status=pipeline_status,
         notes=notes,
     )
-    manifest = pin_inputs(manifest)
+    manifest = pin_inputs(with_overrides(manifest, _bounds(concurrency, max_cost, max_tokens)))
     settings = settings_for(local=local)
     plan = _planned(manifest, settings, verbose=verbose)
     if rerun_items is not None:
@@ -233,6 +242,9 @@ def submit(
     *,
     wait: bool = True,
     verbose: bool = False,
+    concurrency: int | None = None,
+    max_cost: float | str | None = None,
+    max_tokens: int | str | None = None,
     local: bool = False,
 ) -> Run:
     """Runs a manifest file as a new version and returns the run; raises as `run_pipeline` does.
@@ -243,14 +255,38 @@ def submit(
         wait: Return when the run is over. False queues it and needs a broker, whose workers go
             on with it; look at it with `Run.load(run.name)`.
         verbose: Write a line about the progress to standard error now and then.
+        concurrency: Calls in flight at a time, at most.
+        max_cost: Dollars that the run may cost, over what the manifest says.
+        max_tokens: Tokens that the run may use, such as 500_000 or "2M".
         local: Use private workers, broker or not.
     """
     _refuse_to_nest()
     given = {name: _text(value) for name, value in (params or {}).items()}
-    loaded = pin_inputs(load_manifest(os.fspath(manifest), given))
+    overrides = _bounds(concurrency, max_cost, max_tokens)
+    loaded = pin_inputs(load_manifest(os.fspath(manifest), given, overrides=overrides))
     settings = settings_for(local=local)
     plan = _planned(loaded, settings, verbose=verbose)
     return _submitted(loaded, plan, settings, verbose=verbose, wait=wait)
+
+
+def _bounds(
+    concurrency: int | None, max_cost: float | str | None, max_tokens: int | str | None
+) -> Overrides:
+    """What bounds a run, read as the command line reads it."""
+    return Overrides(
+        concurrency=concurrency,
+        max_cost_nusd=_amount("max_cost", parse_usd, max_cost),
+        max_tokens=_amount("max_tokens", parse_token_budget, max_tokens),
+    )
+
+
+def _amount(name: str, read: Callable[[Any], int], value: float | str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        return read(value)
+    except PydanticCustomError as error:
+        raise UsageError(f"{name}: {error.message()}") from None
 
 
 def _check_steps(steps: Sequence[Step]) -> None:

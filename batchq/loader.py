@@ -84,7 +84,7 @@ def load_manifest(
     manifest, problems = _load(Path(path), params or {}, os.environ if env is None else env)
     if manifest is None or problems:
         raise ManifestError(problems)
-    return _overridden(manifest, overrides)
+    return with_overrides(manifest, overrides)
 
 
 def load_document(document: Document, path: Path) -> Manifest:
@@ -295,7 +295,8 @@ def _with_defaults(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={"steps": steps})
 
 
-def _overridden(manifest: Manifest, overrides: Overrides) -> Manifest:
+def with_overrides(manifest: Manifest, overrides: Overrides) -> Manifest:
+    """A manifest with what is set over it; raises UsageError for what fits no step."""
     commands = dict(manifest.origin.commands)
     changes: dict[str, Any] = {}
     for key, value in (("status", overrides.status), ("notes", overrides.note)):

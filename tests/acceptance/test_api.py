@@ -17,6 +17,7 @@ import pytest
 
 import batchq
 from batchq import ManifestError, Run, RunNotFound, Step, UsageError, run_pipeline, submit
+from batchq.runs import open_folder
 
 HOME = "outputs/problem_generator_module_4"
 
@@ -217,6 +218,24 @@ def test_a_manifest_is_submitted_from_another_thread_than_the_main_one(words: Pa
     thread.join(60)
 
     assert [(run.name, run.summary.ok) for run in runs] == [("other@v0", 2)]
+
+
+def test_a_run_stops_at_the_budget_and_has_the_concurrency_that_a_script_gives(
+    words: Path,
+) -> None:
+    steps = [Step(input="words.json", prompt="Say {word}.\n", options={"max_tokens": 50})]
+
+    run = run_pipeline(
+        steps, pipeline_name="b", providers=PROVIDERS, concurrency=2, max_tokens="60"
+    )
+
+    provider = open_folder(run.folder).read_plan().step(1).spec.stages[0].provider
+    assert provider
+    assert provider.limits.concurrency == 2
+    assert run.state == "paused"
+    assert "the budget of 60 tokens is used up" in run.reason
+    with pytest.raises(UsageError, match="max_cost: expected a number of dollars"):
+        run_pipeline(steps, providers=PROVIDERS, max_cost="much")
 
 
 def test_without_a_name_every_run_is_a_pipeline_of_its_own(words: Path) -> None:
