@@ -10,6 +10,7 @@ from typing import Any
 from batchq.errors import UsageError
 from batchq.expand import ExpandError, Experiment, Job, Matrix, expand
 from batchq.manifest import Manifest, Retry, Step
+from batchq.plan import Metric, Pacing, ReportSpec
 
 Report = Callable[[tuple[str | int, ...], str, str], None]
 
@@ -18,6 +19,9 @@ STEP = "jobs"
 SOURCE = "jobs:"
 """The input of that step."""
 KEYS = ("task", "jobs", "matrix")
+FORMATS = ("csv", "md", "html")
+PACING = Pacing(batch_size=1, concurrent_batches=256)
+"""A job is written down as soon as it has ended: it may have taken hours."""
 
 
 def is_experiment(data: Mapping[str, Any]) -> bool:
@@ -93,9 +97,26 @@ def check_expansion(manifest: Manifest, report: Report) -> None:
     if experiment is None:
         return
     try:
-        expand(experiment)
+        jobs = expand(experiment)
     except ExpandError as error:
         report(error.key, str(error), error.hint)
+        return
+    wanted = manifest.report.baseline if manifest.report else ""
+    names = [job.name for job in jobs]
+    if wanted and wanted not in names:
+        close = difflib.get_close_matches(wanted, names, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"jobs: {', '.join(names[:5])}"
+        report(("report", "baseline"), f"no job is called `{wanted}`", hint)
+
+
+def report_spec(manifest: Manifest) -> ReportSpec | None:
+    """What the report on a run shows; an experiment has one unless it says `report: false`."""
+    told = manifest.report
+    if told is None:
+        is_refused = manifest.origin.data.get("report") is False
+        return None if is_refused or manifest.task is None else ReportSpec(FORMATS)
+    metrics = [Metric(name, goal) for one in told.metrics for name, goal in one.items()]
+    return ReportSpec(tuple(told.formats), tuple(metrics), told.baseline)
 
 
 def with_jobs(manifest: Manifest) -> Manifest:

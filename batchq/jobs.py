@@ -83,3 +83,33 @@ class Matrix(Part):
     seed: Count = Field(0, description="The same seed draws the same samples, and repeats.")
     repeats: PositiveCount = Field(1, description="Run each so often, each time with its own seed.")
     max_jobs: PositiveCount = Field(256, description="More jobs than this are refused.")
+
+
+def _metric(value: Any) -> Any:
+    """Reads `nodes`, which is better the larger it is, or `{outliers: min}`."""
+    if isinstance(value, str) and value:
+        return {value: "max"}
+    if isinstance(value, dict) and len(value) == 1 and {*value.values()} <= {"min", "max"}:
+        return value
+    raise wrong(f"expected a name, or {{name: min}} or {{name: max}}, found {shown(value)}")
+
+
+MetricKey = Annotated[
+    dict[str, Literal["min", "max"]],
+    BeforeValidator(_metric),
+    WithJsonSchema({"type": ["string", "object"], "examples": ["nodes", {"outliers": "min"}]}),
+]
+
+
+class Report(Part):
+    """The report on the run: what is written at its end, and what it shows."""
+
+    formats: list[Literal["csv", "md", "html"]] = Field(
+        default_factory=lambda: ["csv", "md", "html"],  # type: ignore[arg-type]
+        description="What is written into the run folder at the end.",
+    )
+    metrics: list[MetricKey] = Field(
+        default_factory=list,
+        description="Metrics, the first one ranks the jobs: [nodes, {outliers: min}].",
+    )
+    baseline: str = Field("", description="The job that the others are compared with.")

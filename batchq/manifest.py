@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
 from batchq.guards import Budget, Canary, Resources, unless_false
-from batchq.jobs import Job, Matrix
+from batchq.jobs import Job, Matrix, Report
 from batchq.labels import DEFAULT_LABEL
 from batchq.sampling import Dedup, Sample
 from batchq.scalars import (
@@ -355,7 +355,9 @@ class Manifest(Part):
     canary: Annotated[Canary | None, BeforeValidator(unless_false)] = Field(
         None, description="Items that run first: {items: 5, max_failures: 1, then: ask}."
     )
-    report: NotYet = None
+    report: Annotated[Report | None, BeforeValidator(unless_false)] = Field(
+        None, description="{formats: [csv, md, html], metrics: [nodes], baseline: NAME}."
+    )
     notify: NotYet = None
     schedule: NotYet = None
 

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 Backoff = Literal["exponential", "linear", "constant"]
 Unit = Literal["requests", "tokens"]
+Goal = Literal["min", "max"]
 StageKind = Literal["prompt", "task", "command"]
 
 MAX_BATCH_SIZE = 500
@@ -299,6 +300,26 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric of a report, and whether less or more of it is better."""
+
+    name: str
+    goal: Goal = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSpec:
+    """What a report shows: the first metric ranks the jobs, `baseline` is what they are held to.
+
+    `formats` are written at the end of the run.
+    """
+
+    formats: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    baseline: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a submit will do. `pipeline` is the name of the output folder."""
 
@@ -317,6 +338,7 @@ class Plan:
     version: int = 1
     budget: Budget | None = None
     canary: Canary | None = None
+    report: ReportSpec | None = None
 
     def step(self, number: int) -> StepPlan:
         """The step with this number, from 1."""

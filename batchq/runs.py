@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from batchq.errors import RunNotFound, StoreError
+from batchq.errors import BatchqError, RunNotFound, StoreError
 from batchq.outcome import Outcome, Summary, Usage
 from batchq.plan import Plan, StepPlan
 from batchq.ports import (
@@ -150,8 +150,20 @@ def close_run(info: RunInfo, state: RunState, reason: str, services: Services) -
         if step.spec.number not in folder.done_steps() and folder.item_count(step.spec.number):
             _collate(folder, step, services)  # what there is of a run that ended early
     _write_record(info, state, reason, services)
+    if info.plan.report is not None and info.plan.report.formats:
+        _report(folder, info.plan.report.formats)
     if state is RunState.COMPLETED:
         open_outputs(info.plan).point_latest(info.pipeline, info.version)
+
+
+def _report(folder: RunFolder, formats: Sequence[str]) -> None:
+    """Writes the reports that the manifest asks for; a run does not fail for the want of one."""
+    from batchq.report import gather, write_reports  # templates take time that `list` has not
+
+    try:
+        write_reports(folder, gather(folder), formats)
+    except BatchqError as error:
+        folder.append_log("no report", at=time.time(), level="warning", reason=str(error))
 
 
 def _write_record(info: RunInfo, state: RunState, reason: str, services: Services) -> None:

@@ -36,6 +36,7 @@ COMMANDS = {
     "failures": Entry("review", "Group what failed in a run by its cause."),
     "explain": Entry("explain", "Tell one item's whole story: attempts, prompts, cost, files."),
     "compare": Entry("compare", "Compare two versions of a pipeline item by item."),
+    "report": Entry("reports", "Report on a run: its jobs ranked, effects, cost; CSV, HTML."),
     "label": Entry("review", "Say how mature a version is; final ones are read-only."),
     "mark": Entry("review", "Mark an item as good or bad."),
     "pause": Entry("watch", "Start no more items of a run; resume goes on."),

@@ -44,6 +44,12 @@ def test_jobs_fail_alone_and_are_retried_rerun_and_compared_by_name(project):
     assert [(error["item_id"], error["attempts"]) for error in errors] == [("matrix_leaf50", 1)]
     assert "no leaf is that large" in errors[0]["error"]
 
+    assert (
+        "1 task: ValueError: no leaf"
+        in (project.folder / "outputs/tuning/v0/report.md").read_text()
+    )
+    assert "baseline" in (project.folder / "outputs/tuning/v0/report.html").read_text()
+
     project.write("mended", "")
     retried = project.run("retry", "tuning@v0")
     redone = project.run("rerun", "tuning", "baseline")
@@ -60,3 +66,12 @@ def test_jobs_fail_alone_and_are_retried_rerun_and_compared_by_name(project):
     assert stats["peak_bytes"] > 2**20
     assert [row["nodes"] for row in whole] == [100, 50, 20]
     assert json.loads(compared.stdout)
+
+    reported = project.run("report", "tuning@v1", "--goal", "min", "--format", "csv")
+    refused = project.run("report", "tuning@v1", "--metric", "leafs")
+
+    rows = [line.split(",")[:5] for line in reported.stdout.splitlines()]
+    assert rows[1] == ["1", "matrix_leaf50", "ok", "50", "20.0"], reported.stdout
+    assert [row[1] for row in rows[2:]] == ["matrix_leaf20", "baseline"]
+    assert refused.returncode == 2
+    assert "no job has a metric `leafs`; there are nodes" in refused.stderr

@@ -239,7 +239,6 @@ BAD = {
 
 NOT_YET = {
     "foreach": "foreach: {a: [1]}\n",
-    "report": "report: {formats: [csv]}\n",
     "notify": "notify: [x]\n",
     "schedule": "schedule: daily\n",
 }

@@ -83,6 +83,18 @@ BAD = {
         "task: m:f\nmatrix: {axes: {a: [1]}, method: bayes}\n",
         "matrix.method: expected 'grid', 'zip' or 'random', found the text `bayes`",
     ),
+    "unknown baseline": (
+        "task: m:f\njobs: [{name: base}]\nreport: {baseline: bas}\n",
+        ":3:10: report.baseline: no job is called `bas` (did you mean `base`?)",
+    ),
+    "unknown format of a report": (
+        "task: m:f\njobs: [{name: base}]\nreport: {formats: [pdf]}\n",
+        "report.formats[0]: expected 'csv', 'md' or 'html', found the text `pdf`",
+    ),
+    "goal that is none": (
+        "task: m:f\njobs: [{name: base}]\nreport: {metrics: [{loss: least}]}\n",
+        "report.metrics[0]: expected a name, or {name: min} or {name: max}, found a mapping",
+    ),
     "exclude of an unknown axis": (
         "task: m:f\nmatrix: {axes: {leaf: [1]}, exclude: [{leav: 1}]}\n",
         "matrix.exclude[0].leav: no axis `leav` (did you mean `leaf`?)",
@@ -170,3 +182,30 @@ def test_placeholders_are_filled_in_axes(tmp_path: Path) -> None:
     plan = make_plan(load_manifest(file(tmp_path, text)))
 
     assert [item.data["leaf"] for item in iter_items(plan, 1)] == [1, 2]
+
+
+def test_an_experiment_has_reports_unless_it_wants_none(tmp_path: Path) -> None:
+    jobs = "task: m:f\njobs: [{name: a}]\n"
+
+    plan = make_plan(load_manifest(file(tmp_path, jobs)))
+    silent = make_plan(load_manifest(file(tmp_path, f"{jobs}report: false\n")))
+    told = make_plan(
+        load_manifest(
+            file(tmp_path, f"{jobs}report: {{metrics: [x, {{y: min}}], formats: [md]}}\n")
+        )
+    )
+
+    assert plan.report is not None
+    assert plan.report.formats == ("csv", "md", "html")
+    assert silent.report is None
+    assert told.report is not None
+    assert [(one.name, one.goal) for one in told.report.metrics] == [("x", "max"), ("y", "min")]
+
+
+def test_a_job_is_a_batch_of_its_own_unless_the_manifest_says_otherwise(tmp_path: Path) -> None:
+    jobs = "task: m:f\njobs: [{name: a}]\n"
+
+    plan = make_plan(load_manifest(file(tmp_path, jobs)))
+    sized = make_plan(load_manifest(file(tmp_path, f"{jobs}config: {{batch_size: 7}}\n")))
+
+    assert (plan.step(1).pacing.batch_size, sized.step(1).pacing.batch_size) == (1, 7)

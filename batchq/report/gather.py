@@ -1,0 +1,176 @@
+"""Reads what a report tells out of a run folder, whether the run is over or half way."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from batchq.errors import StoreError, UsageError
+from batchq.failures import Failure, group_failures
+from batchq.outcome import Json, Outcome, Summary
+from batchq.plan import Goal, Plan, ReportSpec
+from batchq.report.tables import MEASURES, TOOK, Report, Row, StepFigures
+
+if TYPE_CHECKING:
+    from batchq.store import RunFolder
+
+MOST_AXES = 12
+"""Parameters that vary, beyond which those of written jobs are no axes."""
+
+
+def gather(
+    folder: RunFolder,
+    *,
+    metric: str | None = None,
+    goal: Goal | None = None,
+    baseline: str | None = None,
+) -> Report:
+    """Gathers a report; what is given goes before what the manifest says.
+
+    Raises UsageError for a metric that no job has, or a baseline that is no job.
+    """
+    plan, spec = folder.read_plan(), folder.read_plan().report or ReportSpec()
+    metadata = folder.read_metadata()
+    steps: list[StepFigures] = []
+    failed: list[Failure] = []
+    ended: list[float] = []
+    jobs: list[Row] = []
+    axes: list[str] = []
+    for step in plan.steps:
+        summary, durations = Summary(), []
+        settings: dict[int, Mapping[str, Json]] = {}
+        if step.input.experiment is not None:
+            axes = _axes(plan, folder)
+            settings = {item.index: item.data for item in folder.all_items(step.spec.number)}
+        for outcome in folder.merged(step.spec.number):
+            summary += Summary.of(outcome)
+            durations.append(outcome.ended_at - outcome.started_at)
+            ended.append(outcome.ended_at)
+            if outcome.error is not None:
+                failed.append(Failure(outcome.item_id, step.spec.name, outcome.error))
+            if settings:
+                jobs.append(_row(outcome, settings.get(outcome.index, {}), axes))
+        steps.append(StepFigures(step.spec.name, summary, durations))
+    names = _metrics(jobs, spec)
+    wanted = metric or next((one.name for one in spec.metrics), None)
+    return Report(
+        name=plan.name,
+        pipeline=plan.pipeline,
+        version=metadata.version,
+        state=metadata.status,
+        about=_about(folder, plan, metadata),
+        jobs=jobs,
+        axes=axes,
+        metrics=names,
+        metric=_chosen(wanted, names, jobs),
+        goal=goal or _goal(spec, wanted, names),
+        baseline=_baseline(baseline, spec, jobs),
+        planned=plan.steps[0].items,
+        steps=steps,
+        failures=group_failures(failed),
+        ended_at=sorted(ended),
+        warnings=_warnings(jobs, names),
+    )
+
+
+def _row(outcome: Outcome, params: Mapping[str, Json], axes: Sequence[str]) -> Row:
+    measured = outcome.measured
+    took = {TOOK: round(outcome.ended_at - outcome.started_at, 3)}
+    if measured is not None:
+        took = {name: getattr(measured, name) for name in MEASURES}
+    return Row(
+        name=outcome.item_id,
+        is_ok=outcome.is_ok,
+        settings={axis: params[axis] for axis in axes if axis in params},
+        metrics=measured.metrics if measured else {},
+        measures=took,
+        error=f"{outcome.error.kind}: {outcome.error.message}" if outcome.error else "",
+        problem=measured.problem if measured else "",
+    )
+
+
+def _axes(plan: Plan, folder: RunFolder) -> list[str]:
+    """The axes of the matrix, else the parameters that differ between the jobs."""
+    (step,) = (one for one in plan.steps if one.input.experiment is not None)
+    experiment = step.input.experiment
+    assert experiment is not None
+    if experiment.matrix is not None:
+        return [axis for axis, values in experiment.matrix.axes.items() if len(values) > 1]
+    seen: dict[str, set[str]] = {}
+    for item in folder.all_items(step.spec.number):
+        for name, value in item.data.items():
+            seen.setdefault(name, set()).add(repr(value))
+    return [name for name, values in seen.items() if len(values) > 1][:MOST_AXES]
+
+
+def _metrics(jobs: Iterable[Row], spec: ReportSpec) -> list[str]:
+    """The metrics that the manifest names, else all that jobs have, in the order they come."""
+    if spec.metrics:
+        return [one.name for one in spec.metrics if one.name not in MEASURES]
+    return [*dict.fromkeys(name for row in jobs for name in row.metrics)]
+
+
+def _chosen(wanted: str | None, names: Sequence[str], jobs: Sequence[Row]) -> str:
+    known = [*dict.fromkeys(name for row in jobs for name in (*row.metrics, *MEASURES))]
+    if wanted is not None and jobs and wanted not in known:
+        raise UsageError(f"no job has a metric `{wanted}`; there are {', '.join(known)}")
+    return wanted or next(iter(names), TOOK)
+
+
+def _goal(spec: ReportSpec, wanted: str | None, names: Sequence[str]) -> Goal:
+    for one in spec.metrics:
+        if one.name == wanted:
+            return one.goal
+    is_measure = wanted in MEASURES or (wanted is None and not names)
+    return "min" if is_measure else "max"
+
+
+def _baseline(given: str | None, spec: ReportSpec, jobs: Sequence[Row]) -> str:
+    names = [row.name for row in jobs]
+    if given is not None and given not in names:
+        shown = ", ".join(names[:10])
+        raise UsageError(f"--baseline {given}: no job is called so; there are {shown}")
+    if given is not None or spec.baseline:
+        return given or spec.baseline
+    return "baseline" if "baseline" in names else ""
+
+
+def _warnings(jobs: Sequence[Row], names: Sequence[str]) -> list[str]:
+    done = [row for row in jobs if row.is_ok]
+    found = []
+    for name in names:
+        missing = [row.name for row in done if row.value(name) is None]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            found.append(f"{name} is missing or NaN in {', '.join(missing[:3])}{more}")
+    found += [f"{problem} ({count} jobs)" for problem, count in
+              Counter(row.problem for row in done if row.problem).most_common(3)]  # fmt: skip
+    return found
+
+
+def _about(folder: RunFolder, plan: Plan, metadata: Any) -> dict[str, str]:
+    """Where the run came from: what its lock says, where that can be read."""
+    about = {
+        "manifest": plan.manifest_path,
+        "started": metadata.timestamp,
+        "duration": f"{metadata.duration_seconds:.1f} s" if metadata.ended else "under way",
+        "label": metadata.pipeline_status,
+        "notes": metadata.notes,
+        "folder": folder.url,
+    }
+    try:
+        lock = YAML(typ="safe", pure=True).load(io.StringIO(folder.read_lock())) or {}
+    except StoreError:
+        return {name: value for name, value in about.items() if value}
+    versions, git = lock.get("versions", {}), lock.get("git")
+    if git:
+        dirty = ", with changes that are not committed" if git.get("dirty") else ""
+        about["git commit"] = f"{git['commit'][:12]}{dirty}"
+    wanted = ("batchq", "python", "platform")
+    about["versions"] = ", ".join(f"{one} {versions[one]}" for one in wanted if one in versions)
+    params = ", ".join(f"{name}={value}" for name, value in plan.params.items())
+    return {name: value for name, value in {**about, "params": params}.items() if value}

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from batchq.failures import Failure, group_failures
+from batchq.outcome import ItemError, Summary
+from batchq.report.charts import histogram, parallel
+from batchq.report.page import report_page
+from batchq.report.tables import Report, Row, StepFigures, effects_of, heatmap_of
+from batchq.report.texts import (
+    delta_text,
+    number_text,
+    report_text,
+    size_text,
+    summary_csv,
+    verdict,
+)
+
+
+def row(name: str, value: float | None, **settings: Any) -> Row:
+    took = {"duration_s": 1.5, "cpu_s": 1.25, "peak_bytes": 5_000_000, "output_bytes": 120}
+    return Row(name, True, settings, {"score": value}, took)
+
+
+def made(jobs: list[Row], **changes: Any) -> Report:
+    axes = [*dict.fromkeys(axis for one in jobs for axis in one.settings)]
+    failed = [
+        Failure(one.name, "jobs", ItemError("task", one.error)) for one in jobs if not one.is_ok
+    ]
+    report = Report(
+        name="tuning",
+        pipeline="tuning",
+        version="v0",
+        state="completed",
+        about={"manifest": "tuning.yaml"},
+        jobs=jobs,
+        axes=axes,
+        metrics=["score"],
+        metric="score",
+        goal="max",
+        baseline="base",
+        planned=len(jobs),
+        steps=[StepFigures("jobs", Summary(ok=len(jobs)), [0.1 * n for n in range(1, 101)])],
+        failures=group_failures(failed),
+        ended_at=[float(n) for n in range(len(jobs))],
+    )
+    return replace(report, **changes)
+
+
+GRID = [
+    row("base", 0.5, leaf=20, thresh=0.1),
+    row("b", 0.75, leaf=20, thresh=0.2),
+    row("c", 0.25, leaf=50, thresh=0.1),
+    row("d", 1.0, leaf=50, thresh=0.2),
+]
+FAILED = Row("e", False, {"leaf": 90, "thresh": 0.2}, {}, {"duration_s": 0.1}, "task: <no> | leaf")
+
+
+def test_jobs_are_ranked_by_the_metric_and_the_others_come_last() -> None:
+    report = made([*GRID, FAILED, row("nan", float("nan")), row("none", None)])
+
+    assert [one.name for one in report.ranked] == ["d", "b", "base", "c", "nan", "none", "e"]
+    assert report.best is GRID[3]
+
+
+def test_where_less_is_better_the_least_is_first() -> None:
+    report = made(GRID, goal="min")
+
+    assert [one.name for one in report.ranked] == ["c", "base", "b", "d"]
+    assert report.is_better(-0.1)
+    assert not report.is_better(0.1)
+    assert report.is_better(0) is None
+
+
+def test_differences_are_those_to_the_baseline() -> None:
+    report = made([*GRID, row("none", None)])
+
+    assert [report.delta(one, "score") for one in report.jobs] == [None, 0.25, -0.25, 0.5, None]
+
+
+def test_the_effect_of_an_axis_is_the_mean_for_each_of_its_values() -> None:
+    first, second = effects_of(made([*GRID, FAILED]))
+
+    assert (first.axis, first.spread) == ("thresh", 0.5)
+    assert [(one.value, one.count, one.mean) for one in first.levels] == [
+        (0.1, 2, 0.375),
+        (0.2, 2, 0.875),
+    ]
+    assert [(one.value, one.low, one.high) for one in second.levels] == [
+        (20, 0.5, 0.75),
+        (50, 0.25, 1.0),
+    ]
+
+
+def test_two_axes_make_a_heatmap_with_gaps_where_no_job_is() -> None:
+    heatmap = heatmap_of(made([*GRID, FAILED]))
+
+    assert heatmap is not None
+    assert (heatmap.row_values, heatmap.column_values) == ([20, 50, 90], [0.1, 0.2])
+    assert heatmap.cells == [[0.5, 0.75], [0.25, 1.0], [None, None]]
+
+
+def test_repeats_are_averaged_in_a_heatmap() -> None:
+    heatmap = heatmap_of(made([*GRID, row("again", 0.0, leaf=50, thresh=0.2)]))
+
+    assert heatmap is not None
+    assert heatmap.cells[1] == [0.25, 0.5]
+
+
+def test_more_axes_make_a_line_a_job_with_the_best_on_top() -> None:
+    jobs = [row(f"j{n}", n, a=n % 2, b=n % 3, c="x") for n in range(6)]
+
+    scales, paths = parallel(made(jobs))
+
+    assert [scale.name for scale in scales] == ["a", "b", "c", "score"]
+    assert (paths[-1].name, paths[-1].is_best, paths[-1].share) == ("j5", True, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "counts"),
+    [([], []), ([3.0], [1]), ([1.0, 1.0], [2]), ([0.0, 1.0, float("nan"), 10.0], [2, 0, 0, 0, 1])],
+)
+def test_a_histogram_counts_what_is_a_number(values: list[float], counts: list[int]) -> None:
+    assert [bar.count for bar in histogram(values)] == counts
+
+
+def test_percentiles_are_those_of_the_nearest_rank() -> None:
+    step = made(GRID).steps[0]
+
+    assert step.percentile(0.5) == pytest.approx(5.0)
+    assert step.percentile(0.95) == pytest.approx(9.5)
+    assert StepFigures("s", Summary(), []).percentile(0.5) == 0.0
+
+
+def test_the_csv_has_every_job_with_its_numbers_in_full() -> None:
+    rows = list(csv.DictReader(io.StringIO(summary_csv(made([*GRID, FAILED])))))
+
+    assert [one["job"] for one in rows] == ["d", "b", "base", "c", "e"]
+    assert rows[0] == {
+        "rank": "1",
+        "job": "d",
+        "state": "ok",
+        "leaf": "50",
+        "thresh": "0.2",
+        "score": "1.0",
+        "score_delta": "0.5",
+        "duration_s": "1.5",
+        "cpu_s": "1.25",
+        "peak_bytes": "5000000",
+        "output_bytes": "120",
+        "error": "",
+    }
+    assert (rows[4]["state"], rows[4]["score"], rows[4]["error"]) == (
+        "failed",
+        "",
+        "task: <no> | leaf",
+    )
+
+
+def test_the_answer_is_one_sentence() -> None:
+    assert verdict(made(GRID)) == "d has the highest score: 1 (+0.5 against base)."
+    assert verdict(made([FAILED])) == "No job has ended well yet."
+
+
+def test_markdown_marks_the_best_and_names_failures() -> None:
+    text = report_text(made([*GRID, FAILED], planned=7))
+
+    assert "| **d** (best) | 50 | 0.2 | 1 (+0.5) |" in text
+    assert "- 1 task: task: <no> | leaf" in text
+    assert "2 jobs to come" in text
+
+
+def test_the_page_is_whole_and_loads_nothing() -> None:
+    page = report_page(made([*GRID, FAILED]))
+
+    assert not re.search(r"(src|href|url)\s*[=(]", page)
+    assert page.count("best</span>") == 1
+    assert page.count("baseline</span>") == 1
+    assert "&lt;no&gt; | leaf" in page
+    assert "<no>" not in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_names_of_users_are_no_html() -> None:
+    jobs = [row("<script>alert(1)</script>", n, **{"<b>": n, "c": n, "d": n}) for n in range(2)]
+
+    page = report_page(made(jobs))
+
+    assert "<script" not in page
+    assert "<h3><b></h3>" not in page
+    assert "<h3>&lt;b&gt;</h3>" in page
+
+
+def test_a_report_of_ten_thousand_jobs_is_made_within_ten_seconds() -> None:
+    jobs = [row(f"job{n}", n % 977, a=n % 100, b=n // 100) for n in range(10_000)]
+    began = time.process_time()
+
+    report = made(jobs)
+    page = report_page(report)
+    text, table = report_text(report), summary_csv(report)
+
+    assert "9,500 more jobs are in summary.csv" in page
+    assert "9,900 more are in summary.csv" in text
+    assert table.count("\n") == 10_001
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (3.0, "3"), (1234567.0, "1,234,567"), (0.123456, "0.1235"), (-2, "-2")],  # noqa: RUF001
+)
+def test_numbers_are_short_for_people(value: float | None, text: str) -> None:
+    assert number_text(value) == text
+
+
+def test_differences_and_sizes_are_short_for_people() -> None:
+    assert [delta_text(one) for one in (None, 0, 0.5, -2)] == ["", "±0", "+0.5", "−2"]  # noqa: RUF001
+    assert [size_text(one) for one in (12, 1200, 67_300_000, 3e9)] == [
+        *("12 B", "1.2 KB", "67.3 MB", "3.0 GB"),
+    ]
