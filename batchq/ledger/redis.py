@@ -26,7 +26,10 @@ LOCK_S = 15.0
 LATE_S = 30.0
 # A resume may come between the look at the state and this; then the run stays due.
 REST = """
-if redis.call('HGET', KEYS[1], 'state') == 'paused' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+local state, since = unpack(redis.call('HMGET', KEYS[1], 'state', 'since'))
+if state ~= 'paused' then return end
+redis.call('ZREM', KEYS[2], ARGV[1])
+if since then redis.call('HSET', KEYS[1], 'rested', since) end
 """
 # Of those who halt a run at once, the first says why; a person's word is not overwritten.
 HALT = """

@@ -117,6 +117,9 @@ class _Mover:
             if not any(ended):
                 return
         about = self.ledger.about(self.run)
+        if about["state"] == RunState.PAUSED and about.get("rested", "") == about.get("since"):
+            self.ledger.rest(self.run)  # this pause is written down: a batch came after the others
+            return
         self._drain(RunState(about["state"]), about["reason"])
 
     def _move(self, step: StepPlan) -> bool:

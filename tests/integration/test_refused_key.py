@@ -36,6 +36,8 @@ def test_a_run_that_a_bad_key_paused_goes_on_once_the_key_is_mended(
           - {{name: ask, input: i.json, prompt: p.md, batch_size: 20, concurrent_batches: 3}}
         """)
     cluster.wait_for(lambda: ledger.is_resting(run.run), "it is paused", 30)
+    ledger.look_at(run.run)  # as the end of a batch does that comes after the others
+    cluster.wait_for(lambda: ledger.is_resting(run.run), "it is looked at again", 30)
     folder = RunFolder.open(run.folder)
     reason = ledger.about(run.run)["reason"]
     pauses = [one for one in folder.read_log() if one["event"] == "run paused"]
