@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,32 @@ def test_the_consultation_goes_on_after_ctrl_c_in_a_wait_and_compares_its_mappin
     second = project.read("outputs/themes/v0/collated/02_theme_mapping_2.json")
     same = [one["themes"] == other["themes"] for one, other in zip(first, second, strict=True)]
     assert figures["exact_agreement"] == round(sum(same) / 6, 4) < 1
+
+
+def test_random_indicators_walk_through_their_stages_into_the_database(project):
+    copy_of("indicators", project.folder)
+
+    done = run_script(project, "run.py", "random", "10")
+    too_many = run_script(project, "run.py", "all", "400")
+    unknown = run_script(project, "run.py", "all", "5", "--provider", "foo")
+
+    assert done.returncode == 0, done.stderr
+    assert "10 classified, 0 failed" in done.stdout
+    assert (too_many.returncode, unknown.returncode) == (2, 2)
+    assert "there are 314 indicators, 400 cannot be taken" in too_many.stderr
+    assert "choices: simulator, openai, anthropic, local" in unknown.stderr
+    with sqlite3.connect(project.folder / "data/classify-workflow-local-dev.db") as database:
+        batches = database.execute(
+            "SELECT * FROM pipeline_stats ORDER BY batch_start_time DESC LIMIT 10"
+        ).fetchall()
+        ((classified,),) = database.execute("SELECT COUNT(*) FROM classifications")
+        stages = dict(database.execute("SELECT stage, COUNT(*) FROM processing_log GROUP BY stage"))
+        reviewed = database.execute(
+            "SELECT COUNT(*) FROM processing_log WHERE stage = 'boolean_review' AND status = 'done'"
+        ).fetchone()[0]
+    database.close()
+    rows = project.read("outputs/indicators/v0/collated/01_classifications.json")
+    assert [batch[4] for batch in batches] == [5, 5]
+    assert classified == len(rows) == 10
+    assert set(stages.values()) == {10}
+    assert reviewed == sum("boolean_review" in row for row in rows)
