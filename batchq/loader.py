@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchq.apikeys import read_api_key
 from batchq.checks import check, near
 from batchq.errors import ManifestError, Problem, UsageError
 from batchq.experiment import check_expansion, check_keys, jobs_like, with_jobs
@@ -123,7 +124,7 @@ def check_environment(
     *,
     only: Collection[str] | None = None,
 ) -> list[Problem]:
-    """Lists the key variables that are not set here: a warning until a worker has to call.
+    """Lists the keys that are not to be had here: a warning until a worker has to call.
 
     `only` names the providers to look at; without it, all of them.
     """
@@ -132,11 +133,14 @@ def check_environment(
     for name, provider in manifest.providers.items():
         variable = provider.api_key_env
         is_asked = only is None or name in only
-        if is_asked and variable and not have.get(variable):
+        if not (is_asked and variable):
+            continue
+        try:
+            read_api_key(variable, have)
+        except ValueError as error:
             key: KeyPath = ("providers", name, "api_key_env")
-            message = f"the variable {variable} is not set"
             hint = f"export {variable}=... where the workers start"
-            problems.append(problem_at(manifest, key, message, hint))
+            problems.append(problem_at(manifest, key, str(error), hint))
     return problems
 
 

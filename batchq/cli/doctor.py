@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchq.apikeys import read_api_key
 from batchq.cli.output import put, put_json
 from batchq.cli.request import json_option
 from batchq.errors import BatchqError, QueueError, StoreError
@@ -216,11 +217,13 @@ def _reachable(name: str, url: str) -> Finding:
 def _check_keys(manifest: Manifest) -> Iterator[Finding]:
     for name, provider in manifest.providers.items():
         variable = provider.api_key_env
-        if variable:
-            is_set = bool(os.environ.get(variable))
-            yield Finding(
-                f"key of {name}",
-                is_set,
-                f"{variable} is {'set' if is_set else 'not set'}",
-                f"export {variable}=... where the workers start",
-            )
+        if not variable:
+            continue
+        advice = f"export {variable}=... where the workers start, or {variable}_FILE=its file"
+        try:
+            read_api_key(variable, os.environ)
+        except ValueError as error:
+            yield Finding(f"key of {name}", ok=False, detail=str(error), advice=advice)
+        else:
+            where = f"{variable}_FILE" if os.environ.get(f"{variable}_FILE") else variable
+            yield Finding(f"key of {name}", ok=True, detail=f"{where} is set")

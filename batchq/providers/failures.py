@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 
+from batchq.apikeys import read_api_key
 from batchq.errors import (
     AuthFailed,
     BadRequest,
@@ -44,25 +44,13 @@ _MAX_MESSAGE = 500
 
 
 def read_key(provider: ProviderSpec) -> str:
-    """Reads the provider's key where the call is made; "" if it needs none.
-
-    A variable NAME_FILE names a file with the key. It is read for every call, so that a worker
-    that runs already finds a mended key.
-    """
-    name = provider.api_key_env
-    if not name:
+    """Reads the provider's key where the call is made; "" if it needs none."""
+    if not provider.api_key_env:
         return ""
-    path = os.environ.get(f"{name}_FILE", "")
     try:
-        key = Path(path).read_text("utf-8") if path else os.environ.get(name, "")
-    except (OSError, ValueError) as error:
-        raise AuthFailed(f"provider {provider.name}: cannot read {name}_FILE: {error}") from None
-    key = key.strip()
-    if not key:
-        raise AuthFailed(f"provider {provider.name}: the variable {name} is not set")
-    if not (key.isascii() and key.isprintable()):
-        raise AuthFailed(f"provider {provider.name}: the value of {name} cannot be a key")
-    return key
+        return read_api_key(provider.api_key_env, os.environ)
+    except ValueError as error:
+        raise AuthFailed(f"provider {provider.name}: {error}") from None
 
 
 def redact(text: str, key: str) -> str:

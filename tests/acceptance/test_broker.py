@@ -177,7 +177,7 @@ def test_doctor_names_what_is_missing_and_never_a_key(project: Any, broker: dict
 
     assert without.returncode == 6
     assert "FAIL  coordinator: none is alive" in without.stdout
-    assert "FAIL  key of sim: STUDIO_KEY is not set" in without.stdout
+    assert "FAIL  key of sim: the variable STUDIO_KEY is not set" in without.stdout
     assert "ok    eviction: noeviction" in without.stdout
     assert "ok    key of sim: STUDIO_KEY is set" in with_key.stdout
     assert "sk-very-secret" not in with_key.stdout + with_key.stderr
