@@ -61,7 +61,7 @@ def gather(
         name=plan.name,
         pipeline=plan.pipeline,
         version=metadata.version,
-        state=metadata.status,
+        state=metadata.status if metadata.ended else "under way",
         about=_about(folder, plan, metadata),
         jobs=jobs,
         axes=axes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 from batchq.amounts import count, money, seconds_text
 from batchq.report.tables import MEASURES, Report, Row, effects_of, setting_text
@@ -14,9 +15,12 @@ MARKDOWN_ROWS = 100
 
 
 def summary_csv(report: Report) -> str:
-    """A row a job, ranked; every number in full."""
+    """A row a job, ranked, or a row a step where there are no jobs; every number in full."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    if not report.jobs:
+        _write_steps(writer, report)
+        return text.getvalue()
     writer.writerow(
         ["rank", "job", "state", *report.axes, *report.metrics,
          f"{report.metric}_delta", *MEASURES, "error"]
@@ -37,6 +41,18 @@ def summary_csv(report: Report) -> str:
             ]
         )  # fmt: skip
     return text.getvalue()
+
+
+def _write_steps(writer: Any, report: Report) -> None:
+    writer.writerow(["step", "ok", "failed", "retries", "p50_s", "p95_s", "p99_s", "calls",
+                     "input_tokens", "output_tokens", "cost_usd", "unpriced_calls"])  # fmt: skip
+    for step in report.steps:
+        done, usage = step.summary, step.summary.usage
+        times = [round(step.percentile(share), 3) for share in (0.5, 0.95, 0.99)]
+        writer.writerow(
+            [step.name, done.ok, done.failed, done.retries, *times, usage.calls,
+             usage.input_tokens, usage.output_tokens, usage.cost_usd, usage.unpriced_calls]
+        )  # fmt: skip
 
 
 def _plain(value: float | None) -> str:

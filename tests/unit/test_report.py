@@ -164,6 +164,12 @@ def test_the_csv_has_every_job_with_its_numbers_in_full() -> None:
     )
 
 
+def test_without_jobs_the_csv_has_every_step() -> None:
+    (step,) = csv.DictReader(io.StringIO(summary_csv(made([]))))
+
+    assert (step["step"], step["p50_s"], step["cost_usd"]) == ("jobs", "5.0", "0.0")
+
+
 def test_the_answer_is_one_sentence() -> None:
     assert verdict(made(GRID)) == "d has the highest score: 1 (+0.5 against base)."
     assert verdict(made([FAILED])) == "No job has ended well yet."
