@@ -97,7 +97,7 @@ def prompt_text(prompts: Sequence[SentPrompt]) -> str:
 def error_row(step: int, outcome: Outcome) -> dict[str, Json]:
     """A failed item as it stands in the errors file."""
     error = outcome.error
-    return {
+    row: dict[str, Json] = {
         "item_id": outcome.item_id,
         "item_index": outcome.index,
         "error": error.message if error else "",
@@ -105,6 +105,7 @@ def error_row(step: int, outcome: Outcome) -> dict[str, Json]:
         "kind": error.kind if error else "",
         "attempts": len(outcome.attempts),
     }
+    return row | {"stage": error.stage} if error and error.stage else row
 
 
 class Rows:

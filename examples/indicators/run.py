@@ -20,7 +20,7 @@ def run() -> int:
     there = len(INPUT.read_text(encoding="utf-8").splitlines()) - 1
     parser = argparse.ArgumentParser(description="classifies indicators")
     parser.add_argument(
-        "which", choices=["random", "all"], help="random ones, or from the first on"
+        "which", choices=["random", "all"], help="random ones or the first ones"
     )
     parser.add_argument("count", nargs="?", type=int, default=there, help=f"1 to {there}")
     parser.add_argument("--provider", default="simulator", help="openai, anthropic, local")
