@@ -231,4 +231,4 @@ def _why_not_json(text: str) -> str:
 
 def _fail(raw: str, why: str) -> NoReturn:
     detail = f"{why}. Answer with valid JSON and nothing else."
-    raise NotJson(f"no JSON in the answer: {why}", detail=detail, raw=raw)
+    raise NotJson(why, detail=detail, raw=raw)
