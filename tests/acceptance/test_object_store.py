@@ -24,56 +24,6 @@ from batchq.plan import (
 )
 from batchq.store import Outputs
 
-TASKS = """
-    import os
-    import signal
-    from pathlib import Path
-
-    HERE = Path(__file__).parent
-
-    def upper(item):
-        with open(HERE / "calls.txt", "a") as calls:
-            calls.write(item["id"] + "\\n")
-        if (HERE / "strict").exists() and item["word"] == "bad":
-            raise ValueError("a bad word")
-        suffix = (HERE / "suffix").read_text() if (HERE / "suffix").exists() else ""
-        return {"text": item["word"].upper() + suffix}
-
-    def double(item):
-        return {"twice": item["text"] * 2}
-
-    def wait(item):
-        import time
-
-        with open(HERE / "calls.txt", "a") as calls:
-            calls.write(item["id"] + "\\n")
-        while item["id"] == "w5" and not (HERE / "go").exists():
-            time.sleep(0.02)
-        return {"text": item["word"]}
-"""
-
-MANIFEST = """
-    name: words
-    labels: {module: 4}
-    notes: First run
-    config: {output_dir: OUTPUT}
-    steps:
-      - name: upper
-        input: words.json
-        id_field: id
-        output_id_field: number
-        task: "word_tasks:upper"
-        output_file: upper.json
-        batch_size: 3
-        retry: {max_retries: 0}
-      - name: double
-        id_field: number
-        task: "word_tasks:double"
-        output_file: double.json
-"""
-WORDS = ["zero", "one", "bad", "three", "four", "five", "six", "seven"]
-
-
 PLAN = Plan(
     name="base", pipeline="base", labels={}, status="beta", notes="", output_dir="outputs",
     manifest_path="m.yaml", base_dir=".", params={}, hashes={},
@@ -89,12 +39,8 @@ PLAN = Plan(
 
 
 @pytest.fixture
-def words(project, object_store):
-    project.write("words.json", [{"id": f"w{n}", "word": word} for n, word in enumerate(WORDS)])
-    project.write("word_tasks.py", textwrap.dedent(TASKS))
-    manifest = textwrap.dedent(MANIFEST).replace("OUTPUT", f"{object_store.bucket}/outputs")
-    project.write("m.yaml", manifest)
-    return project
+def words(write_words, object_store):
+    return write_words(f"{object_store.bucket}/outputs")
 
 
 @pytest.fixture
@@ -104,14 +50,7 @@ def read(object_store):
     return lambda path: json.loads(object_store.files().cat_file(f"{home}/{path}"))
 
 
-def calls(project) -> list[str]:
-    path = project.folder / "calls.txt"
-    lines = path.read_text().splitlines() if path.exists() else []
-    path.unlink(missing_ok=True)
-    return sorted(lines)
-
-
-def test_the_whole_loop_of_a_pipeline_runs_on_an_object_store(words, object_store, read):
+def test_the_whole_loop_of_a_pipeline_runs_on_an_object_store(words, object_store, read, calls):
     words.write("strict", "")
     planned = words.run("plan", "m.yaml")
     submitted = words.run("submit", "m.yaml")
@@ -123,7 +62,8 @@ def test_the_whole_loop_of_a_pipeline_runs_on_an_object_store(words, object_stor
     assert f"errors   {home}/v0/01_errors.json" in submitted.stdout
     assert read("latest.json") == {"version": "v0"}
     assert [row["number"] for row in read("v0/collated/01_upper.json")] == [1, 2, 4, 5, 6, 7, 8]
-    assert read("v0/items/w1/01_output.json") == {"number": 2, "source_id": "w1", "text": "ONE"}
+    output = {"number": 2, "source_id": "w1", "text": "ONE", "length": 3}
+    assert read("v0/items/w1/01_output.json") == output
     assert not (words.folder / "outputs").exists()
 
     failures = words.run("failures", "words_module_4")
@@ -131,10 +71,10 @@ def test_the_whole_loop_of_a_pipeline_runs_on_an_object_store(words, object_stor
 
     (words.folder / "strict").unlink()
     words.write("suffix", "!")
-    calls(words)
+    calls("w")
     rerun = words.run("rerun", "words_module_4", "w2", "w6", "--note", "Fixed", "--status", "beta")
     assert rerun.returncode == 0, rerun.stderr
-    assert calls(words) == ["w2", "w6"]
+    assert calls("w") == ["w2", "w6"]
     assert read("latest.json") == {"version": "v1"}
     texts = [row["text"] for row in read("v1/collated/01_upper.json")]
     assert texts == ["ZERO", "ONE", "BAD!", "THREE", "FOUR", "FIVE", "SIX!", "SEVEN"]
@@ -243,7 +183,7 @@ def test_a_script_runs_and_reruns_on_an_object_store(words, object_store):
 
 
 def test_a_run_that_was_killed_goes_on_from_what_the_object_store_has(
-    words, wait_for, object_store, read
+    words, wait_for, object_store, read, calls
 ):
     manifest = (words.folder / "m.yaml").read_text()
     words.write("m.yaml", manifest.replace("word_tasks:upper", "word_tasks:wait"))
@@ -264,26 +204,28 @@ def test_a_run_that_was_killed_goes_on_from_what_the_object_store_has(
     resumed = words.run("resume", "words_module_4")
 
     assert resumed.returncode == 0, resumed.stderr
-    done = calls(words)
+    done = calls("w")
     assert sorted(set(done)) == [f"w{n}" for n in range(8)]
     assert [done.count(f"w{n}") for n in range(3)] == [1, 1, 1]
     assert len(read("v0/collated/01_upper.json")) == 8
     assert read("latest.json") == {"version": "v0"}
 
 
-def test_a_run_goes_through_where_every_fifth_call_to_the_store_fails(words, object_store, read):
+def test_a_run_goes_through_where_every_fifth_call_to_the_store_fails(
+    words, object_store, read, calls
+):
     object_store.refuse = lambda _: "" if len(object_store.requests) % 5 else "InternalError"
 
     done = words.run("submit", "m.yaml")
 
     object_store.refuse = lambda _: ""
     assert done.returncode == 0, done.stderr
-    assert calls(words) == [f"w{n}" for n in range(8)]
+    assert calls("w") == [f"w{n}" for n in range(8)]
     assert len(read("v0/collated/02_double.json")) == 8
 
 
 def test_a_run_whose_store_takes_nothing_more_pauses_and_goes_on_without_new_calls(
-    words, object_store, read
+    words, object_store, read, calls
 ):
     def refuse(request: str) -> str:
         is_record = request.startswith("PUT") and "/v0/state/01_batches/000001" in request
@@ -292,7 +234,7 @@ def test_a_run_whose_store_takes_nothing_more_pauses_and_goes_on_without_new_cal
     object_store.refuse = refuse
     paused = words.run("submit", "m.yaml", env={"BATCHQ_LEASE_TTL_S": "2"})
     object_store.refuse = lambda _: ""
-    before = calls(words)
+    before = calls("w")
 
     done = words.run("resume", "words_module_4")
 
@@ -300,7 +242,7 @@ def test_a_run_whose_store_takes_nothing_more_pauses_and_goes_on_without_new_cal
     assert "these keys may not do that" in paused.stdout
     assert done.returncode == 0, done.stderr
     assert {"w3", "w4", "w5"} <= set(before)  # their answers had no place to go to
-    assert sorted(before + calls(words)) == [f"w{n}" for n in range(8)]
+    assert sorted(before + calls("w")) == [f"w{n}" for n in range(8)]
     assert len(read("v0/collated/02_double.json")) == 8
 
 
@@ -323,7 +265,7 @@ PLACES = {
 
 @pytest.mark.parametrize("case", PLACES)
 def test_a_store_that_cannot_be_used_is_one_message_before_anything_is_queued(
-    words, object_store, case
+    words, object_store, case, calls
 ):
     url, env, advice = PLACES[case]
     if url:
@@ -337,7 +279,7 @@ def test_a_store_that_cannot_be_used_is_one_message_before_anything_is_queued(
     assert done.returncode == 6, done.stderr
     assert advice in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert calls(words) == []
+    assert calls("w") == []
 
 
 def test_a_missing_client_is_asked_for_by_the_name_of_the_extra(words):

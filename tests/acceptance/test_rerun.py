@@ -3,51 +3,12 @@
 from __future__ import annotations
 
 import json
-import textwrap
 
 import pytest
 
 HOME = "outputs/words_module_4"
 
-TASKS = """
-    from pathlib import Path
-
-    HERE = Path(__file__).parent
-
-    def upper(item):
-        with open(HERE / "calls.txt", "a") as calls:
-            calls.write(item["id"] + "\\n")
-        if (HERE / "strict").exists() and item["word"] == "bad":
-            raise ValueError("a bad word")
-        suffix = (HERE / "suffix").read_text() if (HERE / "suffix").exists() else ""
-        return {"text": item["word"].upper() + suffix, "length": len(item["word"])}
-
-    def double(item):
-        with open(HERE / "calls.txt", "a") as calls:
-            calls.write("double " + str(item["number"]) + "\\n")
-        return {"twice": item["text"] * 2}
-
-    def count(rows):
-        return {"rows": len(rows), "letters": sum(len(row["twice"]) for row in rows)}
-"""
-
-MANIFEST = """
-    name: words
-    labels: {module: 4}
-    notes: First run
-    steps:
-      - name: upper
-        input: words.json
-        id_field: id
-        output_id_field: number
-        task: "word_tasks:upper"
-        output_file: upper.json
-        batch_size: 3
-        retry: {max_retries: 0}
-      - name: double
-        id_field: number
-        task: "word_tasks:double"
-        output_file: double.json
+COUNT = """
       - name: count
         task: "word_tasks:count"
         once: true
@@ -57,23 +18,18 @@ WORDS = ["zero", "one", "bad", "three", "four", "five", "six", "seven"]
 
 
 @pytest.fixture
-def words(project):
-    project.write("words.json", [{"id": f"w{n}", "word": word} for n, word in enumerate(WORDS)])
-    project.write("word_tasks.py", textwrap.dedent(TASKS))
-    project.write("m.yaml", textwrap.dedent(MANIFEST))
-    return project
+def words(write_words):
+    return write_words(more_steps=COUNT)
 
 
-def calls(project) -> list[str]:
-    path = project.folder / "calls.txt"
-    lines = path.read_text().splitlines()
-    path.unlink()
-    return sorted(lines)
+@pytest.fixture
+def manifest(words) -> str:
+    return (words.folder / "m.yaml").read_text()
 
 
-def test_redone_items_take_the_place_of_the_old_ones_in_every_step(words):
+def test_redone_items_take_the_place_of_the_old_ones_in_every_step(words, calls):
     assert words.run("submit", "m.yaml").returncode == 0
-    calls(words)
+    calls()
     words.write("suffix", "!")
 
     done = words.run(
@@ -81,13 +37,16 @@ def test_redone_items_take_the_place_of_the_old_ones_in_every_step(words):
     )
 
     assert done.returncode == 0, done.stderr
-    assert calls(words) == ["double 2", "double 7", "w1", "w6"]
+    assert calls() == ["double 2", "double 7", "w1", "w6"]
     rows = words.read(f"{HOME}/v1/collated/01_upper.json")
     assert [row["text"] for row in rows] == [
         *("ZERO", "ONE!", "BAD", "THREE", "FOUR", "FIVE", "SIX!", "SEVEN")
     ]
     assert [row["number"] for row in rows] == list(range(1, 9))
-    assert words.read(f"{HOME}/v1/collated/02_double.json")[6] == {"twice": "SIX!SIX!"}
+    assert words.read(f"{HOME}/v1/collated/02_double.json")[6] == {
+        "number": 7,
+        "twice": "SIX!SIX!",
+    }
     assert words.read(f"{HOME}/v1/collated/03_count.json") == {"rows": 8, "letters": 66}
     assert sorted(path.name for path in (words.folder / HOME / "v1/items").iterdir()) == [
         *("2", "7", "all", "w1", "w6")
@@ -105,17 +64,17 @@ def test_redone_items_take_the_place_of_the_old_ones_in_every_step(words):
     assert words.read(f"{HOME}/v0/collated/01_upper.json")[1]["text"] == "ONE"
 
 
-def test_the_items_that_failed_are_redone_and_fall_into_their_places(words):
+def test_the_items_that_failed_are_redone_and_fall_into_their_places(words, calls):
     words.write("strict", "")
     assert words.run("submit", "m.yaml").returncode == 3
     assert len(words.read(f"{HOME}/v0/collated/02_double.json")) == 7
     (words.folder / "strict").unlink()
-    calls(words)
+    calls()
 
     done = words.run("rerun", "words_module_4", "--failed")
 
     assert done.returncode == 0, done.stderr
-    assert calls(words) == ["double 3", "w2"]
+    assert calls() == ["double 3", "w2"]
     numbers = [row["number"] for row in words.read(f"{HOME}/v1/collated/01_upper.json")]
     assert numbers == list(range(1, 9))
     twice = [row["twice"] for row in words.read(f"{HOME}/v1/collated/02_double.json")]
@@ -138,11 +97,11 @@ def test_items_are_chosen_by_their_output_and_a_rerun_of_a_rerun_builds_on_it(wo
     assert words.read(f"{HOME}/v2/metadata.json")["base_version"] == "v1"
 
 
-def test_an_older_version_and_another_manifest_can_be_named(words):
+def test_an_older_version_and_another_manifest_can_be_named(words, manifest):
     words.run("submit", "m.yaml")
     words.write("suffix", "!")
     words.run("rerun", "words_module_4", "w0")
-    other = textwrap.dedent(MANIFEST).replace("double.json", "twice.json")
+    other = manifest.replace("double.json", "twice.json")
     words.write("other.yaml", other)
 
     done = words.run("rerun", "words_module_4", "w1", "--from", "v0", "--manifest", "other.yaml")
@@ -216,18 +175,18 @@ def test_a_rerun_of_what_is_not_there_is_refused(words):
         assert not (words.folder / HOME / "v1").exists()
 
 
-def test_a_retry_runs_what_failed_in_the_same_version_and_what_follows_from_it(words):
+def test_a_retry_runs_what_failed_in_the_same_version_and_what_follows_from_it(words, calls):
     words.write("strict", "")
     assert words.run("submit", "m.yaml").returncode == 3
     (words.folder / "strict").unlink()
-    calls(words)
+    calls()
 
     preview = words.run("retry", "words_module_4", "--dry-run")
     done = words.run("retry", "words_module_4")
 
     assert "would retry 1 of words_module_4@v0 (failed items: 1 task)" in preview.stderr
     assert done.returncode == 0, done.stderr
-    assert calls(words) == ["double 3", "w2"]
+    assert calls() == ["double 3", "w2"]
     twice = [row["twice"] for row in words.read(f"{HOME}/v0/collated/02_double.json")]
     assert twice == [word.upper() * 2 for word in WORDS]
     assert words.read(f"{HOME}/v0/collated/03_count.json")["rows"] == 8
@@ -248,9 +207,9 @@ def test_a_retry_of_another_kind_of_failure_leaves_things_as_they_are(words):
     assert len(words.read(f"{HOME}/v0/01_errors.json")) == 1
 
 
-def test_a_resume_refuses_files_that_changed_until_it_is_told_to_go_on(words):
+def test_a_resume_refuses_files_that_changed_until_it_is_told_to_go_on(words, manifest):
     words.write("strict", "")
-    stopping = textwrap.dedent(MANIFEST).replace("output_file: upper.json", "stop_on_error: true")
+    stopping = manifest.replace("output_file: upper.json", "stop_on_error: true")
     words.write("m.yaml", stopping)
     assert words.run("submit", "m.yaml").returncode == 4
     (words.folder / "strict").unlink()

@@ -74,13 +74,6 @@ def words(project):
     return project
 
 
-def calls(project) -> list[str]:
-    path = project.folder / "calls.txt"
-    lines = path.read_text().splitlines() if path.exists() else []
-    path.unlink(missing_ok=True)
-    return sorted(lines)
-
-
 def reuse(project, *arguments: str) -> dict[str, dict[str, int]]:
     """What `plan` says of each step: how many items for which reason."""
     done = project.run("plan", "m.yaml", "--json", *arguments)
@@ -88,10 +81,10 @@ def reuse(project, *arguments: str) -> dict[str, dict[str, int]]:
     return {one["step"]: one["reasons"] for one in json.loads(done.stdout)["reuse"]["steps"]}
 
 
-def test_what_has_an_output_is_taken_over_and_each_step_runs_what_it_lacks(words):
+def test_what_has_an_output_is_taken_over_and_each_step_runs_what_it_lacks(words, calls):
     words.write("strict", "")
     assert words.run("submit", "m.yaml").returncode == 3
-    assert calls(words) == [
+    assert calls() == [
         *("double FOUR", "double ONE", "double THREE", "double ZERO"),
         *("w0", "w1", "w2", "w3", "w4"),
     ]
@@ -115,7 +108,7 @@ def test_what_has_an_output_is_taken_over_and_each_step_runs_what_it_lacks(words
     assert "upper: 4 of 5 items reused: taken over from v0 (4), failed in v0: task (1)" in (
         done.stderr
     )
-    assert calls(words) == ["double BAD", "double ONE", "w2"]
+    assert calls() == ["double BAD", "double ONE", "w2"]
     rows = words.read(f"{HOME}/v1/collated/01_upper.json")
     assert [(row["number"], row["text"]) for row in rows] == [
         (number, word.upper()) for number, word in enumerate(WORDS, 1)
@@ -129,15 +122,15 @@ def test_what_has_an_output_is_taken_over_and_each_step_runs_what_it_lacks(words
 
     again = words.run("submit", "m.yaml")
 
-    assert (again.returncode, calls(words)) == (0, [])
+    assert (again.returncode, calls()) == (0, [])
     assert "nothing to do: words@v1 has all of it" in again.stderr
     assert not (words.folder / HOME / "v2").exists()
     assert words.run("plan", "m.yaml", "--detailed-exitcode").returncode == 0
 
 
-def test_items_that_are_new_changed_or_gone_are_told_apart(words):
+def test_items_that_are_new_changed_or_gone_are_told_apart(words, calls):
     words.run("submit", "m.yaml")
-    calls(words)
+    calls()
     changed = [{"id": f"w{n}", "word": word} for n, word in enumerate([*WORDS, "five"])]
     changed[1]["word"] = "uno"
     words.write("words.json", changed)
@@ -150,7 +143,7 @@ def test_items_that_are_new_changed_or_gone_are_told_apart(words):
     (reason,) = planned
     assert reason.startswith("input changed ")
     assert done.returncode == 0, done.stderr
-    assert calls(words) == ["double FIVE", "double UNO", "w1", "w5"]
+    assert calls() == ["double FIVE", "double UNO", "w1", "w5"]
     rows = words.read(f"{HOME}/v1/collated/02_double.json")
     assert [row["twice"] for row in rows][:2] == ["ZEROZERO", "UNOUNO"]
     assert words.read(f"{HOME}/v1/collated/03_count.json") == {"rows": 6}
@@ -158,15 +151,15 @@ def test_items_that_are_new_changed_or_gone_are_told_apart(words):
     fewer = words.run("submit", "m.yaml", "--only", "w0,w5")
 
     assert fewer.returncode == 0, fewer.stderr
-    assert calls(words) == []
+    assert calls() == []
     rows = words.read(f"{HOME}/v2/collated/02_double.json")
     assert [row["twice"] for row in rows] == ["ZEROZERO", "FIVEFIVE"]
     assert words.read(f"{HOME}/v2/collated/03_count.json") == {"rows": 2}
 
 
-def test_changed_work_runs_again_with_what_follows_from_it(words):
+def test_changed_work_runs_again_with_what_follows_from_it(words, calls):
     words.run("submit", "m.yaml")
-    calls(words)
+    calls()
     text = (words.folder / "m.yaml").read_text()
     words.write("m.yaml", text.replace("name: double", "name: double\n    params: {suffix: x}"))
 
@@ -181,15 +174,15 @@ def test_changed_work_runs_again_with_what_follows_from_it(words):
     ]
     assert planned["upper"] == {"taken over from v0": 5}
     assert planned["double"] == {"params changed: suffix": 5}
-    assert calls(words) == [f"double {word.upper()}" for word in sorted(WORDS)]
+    assert calls() == [f"double {word.upper()}" for word in sorted(WORDS)]
     assert words.read(f"{HOME}/v1/collated/03_count.json") == {"rows": 5}
 
 
-def test_a_version_is_named_and_a_step_without_the_key_runs_again(words):
+def test_a_version_is_named_and_a_step_without_the_key_runs_again(words, calls):
     words.run("submit", "m.yaml")
     words.write("words.json", [{"id": "w0", "word": "other"}])
     words.run("submit", "m.yaml")
-    calls(words)
+    calls()
     words.write("words.json", [{"id": f"w{n}", "word": word} for n, word in enumerate(WORDS)])
     text = textwrap.dedent(MANIFEST).replace("skip_existing: true", "skip_existing: false")
     words.write("m.yaml", text.replace("name: upper", "name: upper\n    batch_skip_existing: v0"))
@@ -197,7 +190,7 @@ def test_a_version_is_named_and_a_step_without_the_key_runs_again(words):
     done = words.run("submit", "m.yaml")
 
     assert done.returncode == 0, done.stderr
-    assert calls(words) == [f"double {word.upper()}" for word in sorted(WORDS)]
+    assert calls() == [f"double {word.upper()}" for word in sorted(WORDS)]
     assert words.read(f"{HOME}/v2/metadata.json")["base_version"] == "v0"
     missing = words.write(
         "m.yaml", text.replace("name: upper", "name: upper\n    skip_existing: v9")
@@ -207,14 +200,14 @@ def test_a_version_is_named_and_a_step_without_the_key_runs_again(words):
     assert "words has no v9; there are v0, v1, v2" in refused.stderr
 
 
-def test_a_version_that_stopped_is_gone_on_with(words):
+def test_a_version_that_stopped_is_gone_on_with(words, calls):
     words.write("strict", "")
     text = textwrap.dedent(MANIFEST).replace(
         "batch_size: 3", "batch_size: 1\n    stop_on_error: true"
     )
     words.write("m.yaml", text.replace("batch_size: 1", "batch_size: 1\n    concurrent_batches: 1"))
     assert words.run("submit", "m.yaml").returncode == 4
-    ran = calls(words)
+    ran = calls()
     (words.folder / "strict").unlink()
     preview = words.run("resume", "words", "--dry-run")
 
@@ -229,7 +222,7 @@ def test_a_version_that_stopped_is_gone_on_with(words):
     assert done.returncode == 0, done.stderr
     assert "going on with words@v0, which stopped before its end" in done.stderr
     assert [path.name for path in (words.folder / HOME).glob("v*")] == ["v0"]
-    again = Counter(one for one in calls(words) if not one.startswith("double"))
+    again = Counter(one for one in calls() if not one.startswith("double"))
     assert again == Counter(["w0", "w1", "w2", "w3", "w4"]) - Counter(ran) + Counter(["w2"])
 
 
