@@ -26,6 +26,8 @@ CALLS_AT_ONCE = 25
 """How many calls a worker makes at a time, where nothing in the manifest says."""
 MOST_CALLS_AT_ONCE = 200
 """The most threads that a window of batches asks for: beyond, more of them gain nothing here."""
+MOST_THREADS = 1_000
+"""The most that a limit of a provider asks for, which may be any number."""
 TASKS_AT_ONCE = 2
 
 _TOKENS_OF = {"string": 30, "number": 4, "integer": 4, "boolean": 2, "null": 1}
@@ -54,7 +56,7 @@ def calls_at_once(spec: StepSpec, pacing: Pacing) -> int:
     ]
     if not caps and pacing.is_chosen:
         return min(pacing.items_at_once, MOST_CALLS_AT_ONCE)
-    return max(caps, default=CALLS_AT_ONCE)
+    return min(max(caps, default=CALLS_AT_ONCE), MOST_THREADS)
 
 
 def slots_of(spec: StepSpec, pacing: Pacing, queue: str, slots: Mapping[str, int]) -> int:

@@ -20,6 +20,7 @@ from batchq.scalars import (
     Label,
     NotYet,
     Part,
+    Period,
     PositiveCount,
     ShareOrCount,
     SkipExisting,
@@ -69,7 +70,7 @@ class Rate(Part):
 
     requests: PositiveCount | None = Field(None, description="Requests in each period.")
     tokens: PositiveCount | None = Field(None, description="Tokens in each period.")
-    per: Duration = Field(description="Length of the period, such as 10s or 1d.")
+    per: Period = Field(description="Length of the period, such as 10s or 1d.")
 
 
 class Limits(Part):

@@ -26,6 +26,7 @@ _DOLLARS = re.compile(r"\d{1,15}(?:\.\d{1,12})?")
 _VERSION = re.compile(r"v\d+")
 NEWEST = "newest"
 MAX_DURATION_S = 366 * 86400.0
+MIN_PERIOD_S = 0.01
 MIN_USD, MAX_USD = Decimal("0.000001"), 1_000_000
 MAX_TOKENS = 10**15  # what the numbers of Lua hold exactly, with room for sums
 
@@ -66,6 +67,14 @@ def parse_duration(value: Any) -> float:
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > MAX_DURATION_S:
         raise wrong(f"{value} is longer than a year")
+    return seconds
+
+
+def parse_period(value: Any) -> float:
+    """Reads a duration that is long enough for something to happen in it."""
+    seconds = parse_duration(value)
+    if seconds < MIN_PERIOD_S:
+        raise wrong(f"must be at least {MIN_PERIOD_S * 1000:.0f}ms, found {shown(value)}")
     return seconds
 
 
@@ -211,6 +220,7 @@ def _schema(kind: str | list[str], example: Any, **more: Any) -> WithJsonSchema:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _schema(["string", "number"], "90s")]
+Period = Annotated[float, BeforeValidator(parse_period), _schema(["string", "number"], "90s")]
 Count = Annotated[int, BeforeValidator(parse_count), _schema(["integer", "string"], "400k")]
 PositiveCount = Annotated[
     int, BeforeValidator(parse_positive_count), _schema(["integer", "string"], 50)

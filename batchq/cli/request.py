@@ -85,7 +85,7 @@ params_option = click.option(
 )
 concurrency_option = click.option(
     "--concurrency",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10_000),
     envvar="CONCURRENCY",
     show_envvar=True,
     help="Calls in flight at a time, at most.",

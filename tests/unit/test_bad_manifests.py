@@ -158,6 +158,13 @@ BAD = {
         ),
         "providers.s.limits.rates[0]: a rate has either `requests` or `tokens`",
     ),
+    "rate in no time": (
+        (
+            "providers: {s: {kind: simulator, limits: {rates: [{requests: 5, per: 0s}]}}}\n"
+            f"{STEP}    task: m:f\n"
+        ),
+        "providers.s.limits.rates[0].per: must be at least 10ms, found the text `0s`",
+    ),
     "unknown param": (
         f"params: {{count: 1}}\n{STEP}    task: m:f\n    limit: ${{params.cuont}}\n",
         ":6:5: steps[0].limit: `${params.cuont}`: no such param (did you mean `params.count`?)",

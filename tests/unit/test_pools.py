@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from batchq.embedded.pools import Pool, pools_of, simulators_of, task_modules, with_base_urls
+from batchq.embedded.pools import (
+    Pool,
+    pools_of,
+    simulators_of,
+    task_modules,
+    thread_env,
+    with_base_urls,
+)
 from batchq.loader import load_manifest
 from batchq.plan import Limits, Plan
 from batchq.planner import make_plan
@@ -43,6 +50,15 @@ def test_the_limit_of_the_providers_decides_how_many_threads(tmp_path: Path) -> 
     assert first.spec.stages[0].provider
     assert first.spec.stages[0].provider.limits == Limits(concurrency=7)
     assert pools == (Pool("llm", "threads", 7),)
+
+
+def test_an_enormous_limit_does_not_start_as_many_threads(tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('[{"a": 1}]')
+    (tmp_path / "m.yaml").write_text(MANIFEST.replace("concurrency: 7", "concurrency: 1e12"))
+
+    pools = pools_of(make_plan(load_manifest(tmp_path / "m.yaml")), workers=1)
+
+    assert pools[0] == Pool("llm", "threads", 1_000)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +101,20 @@ def test_only_simulators_without_a_server_are_started(tmp_path: Path) -> None:
 
 def test_workers_may_run_the_modules_that_the_plan_names(tmp_path: Path) -> None:
     assert task_modules(a_plan(tmp_path)) == ("counting.words", "shapes")
+
+
+def test_processes_share_the_cores_among_the_threads_of_their_libraries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+
+    assert thread_env(Pool("cpu", "prefork", 4)) == {"OMP_NUM_THREADS": "2"}
+    assert thread_env(Pool("cpu", "prefork", 16)) == {"OMP_NUM_THREADS": "1"}
+    assert thread_env(Pool("llm", "threads", 25)) == {}
+
+
+def test_the_users_own_number_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+
+    assert thread_env(Pool("cpu", "prefork", 4)) == {}
