@@ -21,6 +21,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "init": Entry("init", "Copy an example into a folder, ready to run."),
     "validate": Entry("manifests", "Show all problems of a manifest, with line and column."),
     "schema": Entry("manifests", "Print the JSON Schema of the manifest, for editors."),
     "plan": Entry("manifests", "Show what a submit would do; nothing is queued."),

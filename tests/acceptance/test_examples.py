@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import signal
 import sqlite3
@@ -124,3 +125,35 @@ def test_random_indicators_walk_through_their_stages_into_the_database(project):
     assert classified == len(rows) == 10
     assert set(stages.values()) == {10}
     assert reviewed == sum("boolean_review" in row for row in rows)
+
+
+def test_the_wildcards_are_tuned_and_their_report_shows_that_the_settings_matter(project):
+    copy_of("wildcards", project.folder)
+
+    done = project.run("submit", "manifest.yaml", "-p", "terms=700", "--workers", "2", timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    version = project.folder / "outputs/wildcards/v0"
+    rows = list(csv.DictReader((version / "summary.csv").open(encoding="utf-8")))
+    by_name = {row["job"]: float(row["coherence"]) for row in rows}
+    assert len(rows) == 11
+    assert by_name["matrix_leaf20_thresh0.3"] > by_name["matrix_leaf100_thresh0.1"] + 0.05
+    assert (version / "items/baseline/01_files/wildcards.yaml").stat().st_size > 10_000
+    assert "What each axis does to coherence" in (version / "report.html").read_text("utf-8")
+
+
+def test_init_lists_the_examples_and_copies_one_that_runs(project):
+    listed = project.run("init")
+    copied = project.run("init", "stdlib", "mine")
+    again = project.run("init", "stdlib", "mine")
+    unknown = project.run("init", "stdlub")
+    planned = project.run("validate", "mine/manifest.yaml")
+
+    names = {path.name for path in EXAMPLES.iterdir() if list(path.glob("*.yaml"))}
+    assert {line.split()[0] for line in listed.stdout.splitlines()} == names
+    assert copied.stdout == "mine\n"
+    assert planned.returncode == 0, planned.stdout
+    assert not (project.folder / "mine/outputs").exists()
+    assert (again.returncode, unknown.returncode) == (2, 2)
+    assert "mine is there already" in again.stderr
+    assert "did you mean stdlib?" in unknown.stderr
