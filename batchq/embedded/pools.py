@@ -14,6 +14,8 @@ from batchq.estimate import calls_at_once
 from batchq.plan import Plan, ProviderSpec, StageSpec, StepPlan
 from batchq.queue.names import CONTROL_QUEUE
 
+THREADS = "OMP_NUM_THREADS"
+"""What NumPy, PyTorch and others go by."""
 SIMULATOR_KIND = "simulator"
 
 
@@ -92,7 +94,15 @@ def launch_workers(stack: Stack, plan: Plan, pools: tuple[Pool, ...]) -> None:
     launch_coordinator(stack, plan)
     for pool in pools:
         name = f"batchq.{pool.queue}"
-        stack.launch_worker(pool.queue, name, pool.kind, pool.slots, _task_env(stack, plan))
+        env = _task_env(stack, plan) | thread_env(pool)
+        stack.launch_worker(pool.queue, name, pool.kind, pool.slots, env)
+
+
+def thread_env(pool: Pool) -> dict[str, str]:
+    """Shares the cores out among processes whose libraries would each start a thread a core."""
+    if pool.kind != "prefork" or THREADS in os.environ:
+        return {}
+    return {THREADS: str(max(1, (os.cpu_count() or 1) // pool.slots))}
 
 
 def launch_coordinator(stack: Stack, plan: Plan) -> None:

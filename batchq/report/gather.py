@@ -66,7 +66,7 @@ def gather(
         jobs=jobs,
         axes=axes,
         metrics=names,
-        metric=_chosen(wanted, names, jobs),
+        metric=_chosen(metric, wanted, names, jobs),
         goal=goal or _goal(spec, wanted, names),
         baseline=_baseline(baseline, spec, jobs),
         planned=plan.steps[0].items,
@@ -114,10 +114,13 @@ def _metrics(jobs: Iterable[Row], spec: ReportSpec) -> list[str]:
     return [*dict.fromkeys(name for row in jobs for name in row.metrics)]
 
 
-def _chosen(wanted: str | None, names: Sequence[str], jobs: Sequence[Row]) -> str:
+def _chosen(
+    asked: str | None, wanted: str | None, names: Sequence[str], jobs: Sequence[Row]
+) -> str:
+    """The metric that ranks. That of the manifest may be in no job: all may have failed."""
     known = [*dict.fromkeys(name for row in jobs for name in (*row.metrics, *MEASURES))]
-    if wanted is not None and jobs and wanted not in known:
-        raise UsageError(f"no job has a metric `{wanted}`; there are {', '.join(known)}")
+    if asked is not None and asked not in known:
+        raise UsageError(f"no job has a metric `{asked}`; there are {', '.join(known) or 'none'}")
     return wanted or next(iter(names), TOOK)
 
 
