@@ -39,6 +39,12 @@ redis.call('ZADD', KEYS[2], 0, ARGV[1])
 return 1
 """
 NOTHING = Summary()
+# Closed, a batch has no outcomes: opened again by a look that came too late, it would run twice.
+REOPEN = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
 FORGET_AFTER_S = 24 * 3600  # a finished run can still be watched for a day
 SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
 USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
@@ -54,6 +60,7 @@ class RedisLedger:
         self._commit = client.register_script((folder / "commit.lua").read_text("utf-8"))
         self._rest = client.register_script(REST)
         self._halt = client.register_script(HALT)
+        self._reopen = client.register_script(REOPEN)
         self._specs: dict[tuple[str, int], StepSpec] = {}
 
     # The worker's side.
@@ -244,6 +251,22 @@ class RedisLedger:
         return sent_at
 
     @or_queue_error
+    def reopen_batch(
+        self, run: str, step: int, batch: int, opened: OpenBatch, *, dispatches: int
+    ) -> float | None:
+        """Notes that a batch is sent again; None, and nothing, if it is not as `opened` was read.
+
+        Somebody else may have settled it since, and its outcomes are gone with that.
+        """
+        sent_at = round(time.time(), 3)
+        before, now = (
+            f"{at:.3f} {often}"
+            for at, often in ((opened.sent_at, opened.dispatches), (sent_at, dispatches))
+        )
+        done = self._reopen(keys=[keys.open_batches(run)], args=[f"{step}:{batch}", before, now])
+        return sent_at if done else None
+
+    @or_queue_error
     def close_batch(self, run: str, step: int, batch: int) -> None:
         """Forgets an open batch: it is in the run folder now."""
         with self.client.pipeline() as pipe:
@@ -375,7 +398,7 @@ class RedisLedger:
     @contextmanager
     def lock(self, run: str) -> Iterator[bool]:
         """Holds the right to advance a run; yields False if somebody else has it."""
-        lock = self.client.lock(keys.lock(run), timeout=LOCK_S, blocking=False)
+        lock = self.client.lock(keys.lock(run), timeout=LOCK_S, blocking=False, thread_local=False)
         held = lock.acquire()
         ended = threading.Event()
         if held:

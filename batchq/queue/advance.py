@@ -96,13 +96,15 @@ class _Mover:
         state = self.ledger.state(self.run) or RunState.CANCELLED
         verdict = judge_batch(items, outcomes, state, opened.dispatches)
         if verdict.fate is Fate.AGAIN:
-            self._send_again(step, batch, verdict.missing, opened.dispatches + 1)
+            self._send_again(step, batch, verdict.missing, opened, opened.dispatches + 1)
         elif verdict.fate is Fate.PARK:
             self.folder.park_batch(number, batch, outcomes, step.output)
             self.ledger.close_batch(self.run, number, batch)
         elif verdict.fate is Fate.GIVE_UP:
             self._give_up(number, batch, verdict.missing)
-            self._record(step, batch, self.ledger.outcomes(self.run, number, batch))
+            outcomes = self.ledger.outcomes(self.run, number, batch)
+            if not missing_items(items, outcomes):  # else somebody else has just settled it
+                self._record(step, batch, outcomes)
         else:
             self._record(step, batch, outcomes)
 
@@ -258,7 +260,7 @@ class _Mover:
         has_passed = self.ledger.oldest_message(f"batchq.{step.queue}") > opened.sent_at
         found = lost_items(missing, leases, alive, has_passed=has_passed)
         if found and is_running:
-            self._send_again(step, batch, found, opened.dispatches)
+            self._send_again(step, batch, found, opened, opened.dispatches)
 
     def _log_pace(self, step: StepPlan, batch: int, batches: int) -> None:
         """Notes when a batch goes out, where the manifest says how fast they are to go."""
@@ -273,8 +275,17 @@ class _Mover:
             )
 
     def _send_again(
-        self, step: StepPlan, batch: int, items: tuple[Item, ...], dispatches: int
+        self,
+        step: StepPlan,
+        batch: int,
+        items: tuple[Item, ...],
+        opened: OpenBatch,
+        dispatches: int,
     ) -> None:
+        number = step.spec.number
+        sent_at = self.ledger.reopen_batch(self.run, number, batch, opened, dispatches=dispatches)
+        if sent_at is None:
+            return  # settled since we looked: what seemed missing is in the folder
         self.folder.append_log(
             "items sent again",
             at=time.time(),
@@ -290,7 +301,6 @@ class _Mover:
             step.spec.name,
             extra={"run": self.run},
         )
-        sent_at = self.ledger.open_batch(self.run, step.spec.number, batch, dispatches=dispatches)
         dispatch_batch(self.run, step, batch, items, sent_at, self.app)
 
     def _give_up(self, number: int, batch: int, missing: tuple[Item, ...]) -> None:

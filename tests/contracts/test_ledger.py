@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.lock import Lock
 
 from batchq.ledger import MemoryLedger, RedisLedger, connect, summary_of
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
@@ -247,6 +248,42 @@ def test_a_run_is_due_when_somebody_asked_and_again_later_by_itself(redis_ledger
     assert redis_ledger.take_due(105.0, again_s=5) == [RUN]
     redis_ledger.look_at(RUN)
     assert redis_ledger.take_due(106.0, again_s=5) == [RUN]
+
+
+def test_a_batch_that_was_settled_meanwhile_is_not_opened_again(redis_ledger):
+    InRedis(redis_ledger)
+    opened = redis_ledger.open_batches(RUN)[1, 0]
+
+    sent_at = redis_ledger.reopen_batch(RUN, 1, 0, opened, dispatches=2)
+    late = redis_ledger.reopen_batch(RUN, 1, 0, opened, dispatches=2)
+    again = redis_ledger.open_batches(RUN)[1, 0]
+    redis_ledger.close_batch(RUN, 1, 0)
+    closed = redis_ledger.reopen_batch(RUN, 1, 0, again, dispatches=3)
+
+    assert again == OpenBatch(sent_at, 2)
+    assert late is None
+    assert closed is None
+    assert redis_ledger.open_batches(RUN) == {}
+
+
+def test_a_lock_is_renewed_for_as_long_as_its_holder_works(redis_ledger, monkeypatch, wait_for):
+    monkeypatch.setattr("batchq.ledger.redis.LOCK_S", 0.6)
+    renewed = []
+    real = Lock.reacquire
+
+    def reacquire(lock):
+        renewed.append(real(lock))
+        return renewed[-1]
+
+    monkeypatch.setattr(Lock, "reacquire", reacquire)
+
+    with redis_ledger.lock(RUN) as is_mine:
+        wait_for(lambda: len(renewed) >= 4, "it was renewed past its first end")
+        with redis_ledger.lock(RUN) as is_theirs:
+            pass
+
+    assert (is_mine, is_theirs) == (True, False)
+    assert all(renewed)
 
 
 def test_only_one_holds_the_lock_of_a_run(redis_ledger):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,22 +37,32 @@ class Cluster:
     wait_for: Callable[..., None]
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def worker(self, *options: str, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-        """Starts a plain Celery worker of the app, in a session of its own."""
+    def worker(
+        self,
+        *options: str,
+        cwd: Path | None = None,
+        before: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Starts a plain Celery worker of the app, in a session of its own.
+
+        `before` is a command that runs it elsewhere, `env` what it gets to know besides.
+        """
         settings = self.services.settings
-        env = {
+        whole = {
             **os.environ,
             "BATCHQ_BROKER_URL": settings.broker_url,
             "BATCHQ_HOME": str(settings.home),
             "BATCHQ_LEASE_TTL_S": str(settings.lease_ttl_s),
             "BATCHQ_TASKS": '["cluster_tasks"]',
             "PYTHONPATH": str(self.folder),
+            **(env or {}),
         }
         log = self.folder / f"worker{len(self.children)}.log"
         with log.open("wb") as out:
             child = subprocess.Popen(
-                [*CELERY, *QUIET, "-n", f"w{len(self.children)}@test", *options],
-                env=env,
+                [*before, *CELERY, *QUIET, "-n", f"w{len(self.children)}@test", *options],
+                env=whole,
                 cwd=cwd or self.folder,
                 stdout=out,
                 stderr=out,
