@@ -111,7 +111,7 @@ def test_a_part_that_dies_is_started_again(tmp_path: Path, wait_for: WaitFor) ->
             time.sleep(600)
         """
         stack.launch(python_part(stack, "worker", code))
-        wait_for(marks.exists, "the part runs")
+        wait_for(lambda: marks.exists() and marks.read_text(), "the part runs")
         first = psutil.Process(int(marks.read_text()))
         wait_for(lambda: time.time() > first.create_time() + 1.6, "it counts as up")
 
