@@ -342,3 +342,62 @@ def test_a_redis_out_of_reach_is_a_queue_error(tmp_path):
 
     with pytest.raises(QueueError, match="limits of"):
         limiter.reserve(Reservation(provider(), "a", 0, 60))
+
+
+@given(
+    cap=st.integers(1, 4),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["ask", "settle", "settle twice", "sleep"]), st.integers(0, 11)),
+        max_size=80,
+    ),
+)
+@settings(max_examples=100, deadline=None)
+def test_no_lease_is_leaked_or_held_by_more_than_may(cap, steps):
+    clock = Clock()
+    limiter = MemoryLimiter(clock=clock)
+    spec = provider(concurrency=cap)
+    held: dict[int, float] = {}
+
+    for action, number in steps:
+        held = {one: until for one, until in held.items() if until > clock.now}
+        asked = Reservation(spec, f"run/{number}", 0, 5)
+        if action == "sleep":
+            clock.now += number
+        elif action == "ask":
+            if limiter.reserve(asked).is_granted:
+                held.setdefault(number, clock.now + 5)
+        else:
+            for _ in range(2 if action == "settle twice" else 1):
+                limiter.settle(asked, 0)
+            held.pop(number, None)
+        assert len(held) <= cap
+
+    clock.now += 10
+    free = [limiter.reserve(Reservation(spec, f"new/{n}", 0, 5)).is_granted for n in range(cap)]
+    assert all(free)
+
+
+@given(waiters=st.dictionaries(st.sampled_from("abcd"), st.integers(1, 12), min_size=1))
+@settings(max_examples=30, deadline=None)
+def test_nobody_who_waits_is_passed_over_for_ever(waiters):
+    clock = Clock()
+    limiter = MemoryLimiter(clock=clock)
+    weights = {"a": 0.25, "b": 1.0, "c": 4.0, "d": 100.0}
+    one = provider(rpm(60))
+    leases = [f"{run}/{n}" for run, count in waiters.items() for n in range(count)]
+    due = dict.fromkeys(leases, clock.now)
+    granted: list[str] = []
+
+    while due and clock.now < 1000 + 3 * len(leases) + 10:
+        lease = min(due, key=due.__getitem__)
+        clock.now = max(clock.now, due.pop(lease))
+        spec = replace(one, priority=weights[lease[0]])
+        asked = Reservation(spec, lease, 0, 600)
+        grant = limiter.reserve(asked)
+        if grant.is_granted:
+            granted.append(lease)
+            limiter.settle(asked, 0)
+        else:
+            due[lease] = clock.now + grant.wait_s
+
+    assert sorted(granted) == sorted(leases)
