@@ -20,8 +20,8 @@ SOURCE = "jobs:"
 """The input of that step."""
 KEYS = ("task", "jobs", "matrix")
 FORMATS = ("csv", "md", "html")
-PACING = Pacing(batch_size=1, concurrent_batches=256)
-"""A job is written down as soon as it has ended: it may have taken hours."""
+AT_ONCE = 256
+"""Jobs that are sent out at a time: more than any cluster has slots for them."""
 
 
 def is_experiment(data: Mapping[str, Any]) -> bool:
@@ -139,6 +139,15 @@ def with_jobs(manifest: Manifest) -> Manifest:
         retry=config.retry if "retry" in keys else Retry(max_retries=0),
     )
     return manifest.model_copy(update={"steps": [step]})
+
+
+def pacing_of(jobs: int, delay_s: float) -> Pacing:
+    """How jobs are cut into batches: a job is written down as soon as it has ended.
+
+    It may have taken hours. Thousands of jobs take less each, and some of them share a batch.
+    """
+    size = min(50, 1 + jobs // 1000)
+    return Pacing(size, AT_ONCE // size, delay_s)
 
 
 def jobs_like(manifest: Manifest, patterns: Sequence[str]) -> list[str]:

@@ -41,6 +41,8 @@ _ADVICE = {
     "not_serializable": "mend the function: it has to return JSON",
     "prompt": "mend the prompt: it names what the item does not have",
     "refused": "the model declines: change the prompt or the item",
+    "resources": "lower `resources`, or run it where there is more",
+    "setup": "mend the `setup` function: no task of this process can begin",
     "schema": "another answer may fit the schema",
     "task": "another try helps only if the function fails now and then",
     "task_not_allowed": "allow the module in the worker's settings",

@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -17,7 +16,7 @@ from batchq.conditions import compile_condition
 from batchq.errors import PlanError, TaskError, UsageError
 from batchq.estimate import SAMPLE, estimate_step, slots_of
 from batchq.expand import warnings_of
-from batchq.experiment import PACING, SOURCE, experiment_of, report_spec
+from batchq.experiment import SOURCE, experiment_of, pacing_of, report_spec
 from batchq.items import read_items
 from batchq.loader import check_environment
 from batchq.lock import manifest_lock
@@ -154,9 +153,6 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
         planning.warnings += warnings_of(source.experiment)
     is_chosen = "concurrent_batches" in step.model_fields_set
     pacing = Pacing(step.batch_size, step.concurrent_batches, step.batch_delay, is_chosen)
-    is_paced = {"batch_size", "concurrent_batches"} & step.model_fields_set
-    if source.experiment is not None and not is_paced:
-        pacing = replace(PACING, batch_delay_s=step.batch_delay)
     if source.source:
         count, sample = _count(planning, step, source, spec)
         _check_prompts(step, spec, sample)
@@ -164,6 +160,9 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     else:
         count, sample = _guess_count(planning.done[needs[-1]], source), []
         _warn_of_names(planning, spec, planning.done[needs[-1]], source)
+    is_paced = {"batch_size", "concurrent_batches"} & step.model_fields_set
+    if source.experiment is not None and not is_paced:
+        pacing = pacing_of(count, step.batch_delay)
     queue = step.queue or _queue(spec)
     slots = slots_of(spec, pacing, queue, planning.slots)
     estimate = estimate_step(spec, sample, count, pacing, slots)

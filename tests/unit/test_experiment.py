@@ -208,4 +208,12 @@ def test_a_job_is_a_batch_of_its_own_unless_the_manifest_says_otherwise(tmp_path
     plan = make_plan(load_manifest(file(tmp_path, jobs)))
     sized = make_plan(load_manifest(file(tmp_path, f"{jobs}config: {{batch_size: 7}}\n")))
 
+    grid = (
+        "task: m:f\nmatrix: {axes: {a: ["
+        + ", ".join(map(str, range(2500)))
+        + "]}, max_jobs: 9999}\n"
+    )
+    many = make_plan(load_manifest(file(tmp_path, grid))).step(1).pacing
+
+    assert (many.batch_size, many.concurrent_batches) == (3, 85)
     assert (plan.step(1).pacing.batch_size, sized.step(1).pacing.batch_size) == (1, 7)
