@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from batchq.errors import BadRequest, Refused, ServerFailed, Truncated
-from batchq.outcome import Usage
+from batchq.errors import BadRequest, ServerFailed
 from batchq.ports import ChatReply, ChatRequest
-from batchq.providers.failures import read_json, read_key, retry_after_s
+from batchq.providers.failures import read_json, read_key
 from batchq.providers.http import Answer, post
-from batchq.providers.quotas import read_quotas
+from batchq.providers.replies import reply_of
 
 BASE_URL = "https://api.anthropic.com"
 VERSION = "2023-06-01"
@@ -86,23 +85,10 @@ def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
         raise ServerFailed(
             f"provider {provider.name} answered without content: is base_url Anthropic's?"
         ) from None
-    match data.get("stop_reason"):
-        case "refusal":
-            raise Refused(f"the model declined: {text[:500]}", raw=text, tokens=tokens)
-        case "max_tokens" | "model_context_window_exceeded":
-            raise Truncated(
-                f"the answer was cut off after {tokens[1]} tokens; raise options.max_tokens",
-                raw=text,
-                tokens=tokens,
-            )
-    return ChatReply(
-        text=text,
-        model=str(data.get("model") or provider.model),
-        usage=Usage(1, *tokens),
-        request_id=answer.headers.get("request-id", "") or str(data.get("id") or ""),
-        retry_after_s=retry_after_s(answer.headers),
-        quotas=read_quotas(answer.headers),
-    )
+    why = data.get("stop_reason")
+    declined = (text or "no reason given") if why == "refusal" else ""
+    is_cut_off = why in ("max_tokens", "model_context_window_exceeded")
+    return reply_of(answer, request, data, text, tokens, declined=declined, is_cut_off=is_cut_off)
 
 
 def _text(content: Any, schema: Mapping[str, Any] | None) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from batchq.errors import BadRequest, ProviderError, Refused, ServerFailed, Truncated
-from batchq.outcome import Usage
+from batchq.errors import BadRequest, ProviderError, ServerFailed
 from batchq.ports import ChatReply, ChatRequest
-from batchq.providers.failures import failure, read_json, read_key, retry_after_s
+from batchq.providers.failures import failure, read_json, read_key
 from batchq.providers.http import Answer, post
-from batchq.providers.quotas import read_quotas
+from batchq.providers.replies import reply_of
 
 BASE_URL = "https://api.openai.com/v1"
 OURS = frozenset({"model", "messages", "stream", "n"})
@@ -107,23 +106,11 @@ def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
             f"provider {provider.name} answered without choices[0].message: "
             "is base_url an OpenAI-compatible endpoint?"
         ) from None
-    if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-        why = message.get("refusal") or "stopped by the provider's content filter"
-        raise Refused(f"the model declined: {str(why)[:500]}", raw=text, tokens=tokens)
-    if choice.get("finish_reason") == "length":
-        raise Truncated(
-            f"the answer was cut off after {tokens[1]} tokens; raise options.max_tokens",
-            raw=text,
-            tokens=tokens,
-        )
-    return ChatReply(
-        text=text,
-        model=str(data.get("model") or provider.model),
-        usage=Usage(1, *tokens),
-        request_id=answer.headers.get("x-request-id", "") or str(data.get("id") or ""),
-        retry_after_s=retry_after_s(answer.headers),
-        quotas=read_quotas(answer.headers),
-    )
+    why = choice.get("finish_reason")
+    filtered = "stopped by the provider's content filter" if why == "content_filter" else ""
+    declined = str(message.get("refusal") or filtered)
+    is_cut_off = why == "length"
+    return reply_of(answer, request, data, text, tokens, declined=declined, is_cut_off=is_cut_off)
 
 
 def _text(content: Any) -> str:
