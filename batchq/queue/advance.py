@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ABANDONED_AFTER_S = 30.0
+"""At the end of a run, a temporary file that is older was left by a process that was killed."""
+
 
 def advance(run: str, app: BatchqApp, collate: tuple[int, int] | None = None) -> None:
     """Does what is next for a run; with `collate`, first settles that (step, batch).
@@ -113,7 +116,7 @@ class _Mover:
         while self.ledger.state(self.run) is RunState.RUNNING:
             done = self.folder.done_steps()
             if len(done) == len(self.info.plan.steps):
-                finish_run(self.info, RunState.COMPLETED, "", self.services)
+                self._finish(RunState.COMPLETED, "")
                 return
             ended = [self._move(step) for step in ready_steps(self.info.plan.steps, done)]
             if not any(ended):
@@ -330,4 +333,8 @@ class _Mover:
         if state is RunState.PAUSED:
             pause_run(self.info, reason, self.services)
         else:
-            finish_run(self.info, state, reason, self.services)
+            self._finish(state, reason)
+
+    def _finish(self, state: RunState, reason: str) -> None:
+        self.folder.files.sweep(ABANDONED_AFTER_S)
+        finish_run(self.info, state, reason, self.services)

@@ -90,7 +90,7 @@ TIMES = re.compile(
     rb'"(\w+_at|duration_\w+|avg_latency\w*|created|started|ended|worker)":\s*("[^"]*"|[\d.e-]+|null)'
 )
 ROW_COLUMNS = re.compile(r"\w+_at|duration_\w+|latency\w*|id")
-UNCOMPARED = ("state/log.jsonl", "state/tmp/")
+UNCOMPARED = ("state/log.jsonl",)
 
 _real_time = time.time
 
