@@ -141,28 +141,30 @@ def _bound(name: str, spec: Any, given: Mapping[str, str], report: Report) -> An
     elif not _has_type(default, kind):
         report(key, f"the default must be {_WORDS[kind]}, found {shown(default)}", "")
         return default
-    choices = spec.get("choices") if is_full else None
-    if isinstance(choices, list) and value not in choices:
-        listed = ", ".join(map(_text, choices))
-        report(key, f"{shown(value)} is not one of its choices", f"choices: {listed}")
-    if is_full:
-        _check_bounds(key, spec, value, report)
+    if is_full and not _is_allowed(key, spec, value, report) and default is not None:
+        value = default  # so that what follows from it is not told as well
     return float(value) if kind == "float" else value
 
 
-def _check_bounds(
-    key: tuple[str, str], spec: Mapping[str, Any], value: Any, report: Report
-) -> None:
+def _is_allowed(key: tuple[str, str], spec: Mapping[str, Any], value: Any, report: Report) -> bool:
+    choices = spec.get("choices")
+    if isinstance(choices, list) and value not in choices:
+        listed = ", ".join(map(_text, choices))
+        report(key, f"{shown(value)} is not one of its choices", f"choices: {listed}")
+        return False
     bounds = (spec.get("min"), spec.get("max"))  # one of a wrong type is for the model to report
     low, high = (bound if _has_type(bound, "float") else None for bound in bounds)
     if low is None and high is None:
-        return
+        return True
     if not _has_type(value, "float"):
         report(key, f"`min` and `max` are for numbers, this is {shown(value)}", "")
-    elif not (low is None or value >= low) or not (high is None or value <= high):
-        words = [f"at least {low:g}"] if low is not None else []
-        words += [f"at most {high:g}"] if high is not None else []
-        report(key, f"{shown(value)} is out of bounds", " and ".join(words))
+        return False
+    if (low is None or value >= low) and (high is None or value <= high):
+        return True
+    words = [f"at least {low:g}"] if low is not None else []
+    words += [f"at most {high:g}"] if high is not None else []
+    report(key, f"{shown(value)} is out of bounds", " and ".join(words))
+    return False
 
 
 def _type_name(value: Any) -> str:

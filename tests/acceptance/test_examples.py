@@ -110,6 +110,7 @@ def test_random_indicators_walk_through_their_stages_into_the_database(project):
     assert (too_many.returncode, unknown.returncode) == (2, 2)
     assert "there are 314 indicators, 400 cannot be taken" in too_many.stderr
     assert "choices: simulator, openai, anthropic, local" in unknown.stderr
+    assert unknown.stderr.count("foo") == 1, "what follows from a wrong param is not told"
     with sqlite3.connect(project.folder / "data/classify-workflow-local-dev.db") as database:
         batches = database.execute(
             "SELECT * FROM pipeline_stats ORDER BY batch_start_time DESC LIMIT 10"
