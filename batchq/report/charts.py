@@ -132,7 +132,7 @@ def parallel(report: Report) -> tuple[list[Scale], list[Path]]:
         return [], []
     names = [*report.axes, report.metric]
     step = (WIDTH - 2 * 60) / (len(names) - 1)
-    values = {axis: values_of(report, axis) for axis in report.axes}
+    values = {axis: values_of(report.jobs, axis) for axis in report.axes}
     metric = [row.value(report.metric) or 0.0 for row in rows]
     low, high = min(metric), max(metric)
     scales = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
@@ -40,12 +41,14 @@ def gather(
     ended: list[float] = []
     jobs: list[Row] = []
     axes: list[str] = []
+    written = 0
     for step in plan.steps:
         summary, durations = Summary(), []
         settings: dict[int, Mapping[str, Json]] = {}
         if step.input.experiment is not None:
             axes = _axes(plan, folder)
             settings = {item.index: item.data for item in folder.all_items(step.spec.number)}
+            written = sum(job.repeats for job in step.input.experiment.jobs)
         for outcome in folder.merged(step.spec.number):
             summary += Summary.of(outcome)
             durations.append(outcome.ended_at - outcome.started_at)
@@ -53,7 +56,8 @@ def gather(
             if outcome.error is not None:
                 failed.append(Failure(outcome.item_id, step.spec.name, outcome.error))
             if settings:
-                jobs.append(_row(outcome, settings.get(outcome.index, {}), axes))
+                row = _row(outcome, settings.get(outcome.index, {}), axes)
+                jobs.append(replace(row, is_of_matrix=outcome.index >= written))
         steps.append(StepFigures(step.spec.name, summary, durations))
     names = _metrics(jobs, spec)
     wanted = metric or next((one.name for one in spec.metrics), None)

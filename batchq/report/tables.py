@@ -29,6 +29,7 @@ class Row:
     measures: Mapping[str, float]
     error: str = ""
     problem: str = ""
+    is_of_matrix: bool = False
 
     def value(self, metric: str) -> float | None:
         """A metric or a measure; None if the job has none, or NaN."""
@@ -83,6 +84,14 @@ class Report:
             return (not row.is_ok, value is None, sign * (value or 0.0))
 
         return sorted(self.jobs, key=place)
+
+    @cached_property
+    def balanced(self) -> list[Row]:
+        """The jobs whose settings are combined evenly: those of the matrix, if there is one.
+
+        One that is written out would tell of an axis what its other settings do.
+        """
+        return [row for row in self.jobs if row.is_of_matrix] or [*self.jobs]
 
     @cached_property
     def best(self) -> Row | None:
@@ -175,16 +184,19 @@ def heatmap_of(report: Report) -> Heatmap | None:
         tuple(map(_key, values)): sum(numbers) / len(numbers)
         for values, numbers in _by_value(report, (rows, columns))
     }
-    row_values, column_values = values_of(report, rows), values_of(report, columns)
+    row_values, column_values = (
+        values_of(report.balanced, rows),
+        values_of(report.balanced, columns),
+    )
     if not found or max(len(row_values), len(column_values)) > MOST_CELLS:
         return None
     cells = [[found.get((_key(row), _key(one))) for one in column_values] for row in row_values]
     return Heatmap(rows, columns, row_values, column_values, cells)
 
 
-def values_of(report: Report, axis: str) -> list[Json]:
-    """The values of an axis among the jobs: numbers in order, others as they come."""
-    seen = {_key(row.settings[axis]): row.settings[axis] for row in report.jobs
+def values_of(jobs: Sequence[Row], axis: str) -> list[Json]:
+    """The values of an axis among jobs: numbers in order, others as they come."""
+    seen = {_key(row.settings[axis]): row.settings[axis] for row in jobs
             if axis in row.settings}  # fmt: skip
     values = [*seen.values()]
     is_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
@@ -194,7 +206,7 @@ def values_of(report: Report, axis: str) -> list[Json]:
 def _by_value(report: Report, axes: Sequence[str]) -> list[tuple[tuple[Json, ...], list[float]]]:
     """The metric of the jobs with the same values of these axes, by the values, in their order."""
     found: dict[tuple[str, ...], tuple[tuple[Json, ...], list[float]]] = {}
-    for row in report.jobs:
+    for row in report.balanced:
         metric = row.value(report.metric)
         if row.is_ok and metric is not None and all(axis in row.settings for axis in axes):
             values = tuple(row.settings[axis] for axis in axes)

@@ -69,6 +69,7 @@ def test_half_way_a_report_tells_of_the_jobs_that_have_ended(folder: RunFolder) 
     assert (report.metric, report.goal, report.baseline) == ("loss", "min", "baseline")
     assert report.axes == ["leaf"]
     assert [row.settings["leaf"] for row in report.jobs] == [5, 10]
+    assert [row.is_of_matrix for row in report.jobs] == [False, True]
     assert report.warnings == ["nodes is missing or NaN in baseline"]
 
 

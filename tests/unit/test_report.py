@@ -99,6 +99,19 @@ def test_the_effect_of_an_axis_is_the_mean_for_each_of_its_values() -> None:
     ]
 
 
+def test_jobs_that_are_written_out_tell_nothing_of_the_axes_of_a_matrix() -> None:
+    grid = [replace(one, is_of_matrix=True) for one in GRID]
+
+    report = made([*grid, row("own", 9.0, leaf=70, thresh=0.2)])
+
+    assert report.best is not None
+    assert report.best.name == "own"
+    assert [len(effect.levels) for effect in effects_of(report)] == [2, 2]
+    heatmap = heatmap_of(report)
+    assert heatmap is not None
+    assert heatmap.row_values == [20, 50]
+
+
 def test_two_axes_make_a_heatmap_with_gaps_where_no_job_is() -> None:
     heatmap = heatmap_of(made([*GRID, FAILED]))
 
