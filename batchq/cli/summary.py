@@ -146,7 +146,7 @@ def _next_step(progress: Progress, name: str) -> str:
             return f"batchq approve {name}, or batchq cancel {name}"
         return f"batchq resume {name}"
     if progress.state is RunState.FAILED:
-        return f"mend the cause, then submit again; batchq show {name} lists what failed"
+        return f"mend the cause, then batchq retry {name}; batchq failures {name} says what failed"
     if progress.summary.failed:
-        return f"batchq show {name} lists what failed"
+        return f"batchq failures {name} says what failed, batchq retry {name} runs it again"
     return ""

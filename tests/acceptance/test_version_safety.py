@@ -87,6 +87,7 @@ def test_a_step_that_may_not_fail_stops_at_once_and_keeps_what_is_done(
     assert notes.read(f"{HOME}/v0/metadata.json")["status"] == "failed"
     assert not (notes.folder / HOME / "latest").exists()
     assert "notes@v0  failed" in done.stdout
+    assert "next     mend the cause, then batchq retry notes@v0" in done.stdout
 
 
 def test_a_step_that_saw_all_items_and_failed_is_redone_alone(notes: Any) -> None:
