@@ -73,6 +73,11 @@ class StepKeys(TypedDict, total=False):
     batch_delay: Span
     queue: str | None
     save_prompts: bool
+    setup: str
+    resources: Mapping[str, int | str]
+    save_stats: bool
+    analyze: bool | str
+    metrics: str | Sequence[str]
     # Longer names, each for one of those above.
     prompt_name: Name
     input_file: Name | Mapping[str, int]

@@ -8,7 +8,7 @@ from batchq import ManifestError, manifest
 from batchq.manifest import STEP_ALIASES
 from batchq.step import Step, StepKeys, build_manifest
 
-NOT_YET = {"metrics", "mode", "resources"}
+NOT_YET = {"mode"}
 
 
 def build(*steps: Step, base_dir: Path) -> manifest.Manifest:
