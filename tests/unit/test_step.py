@@ -38,7 +38,7 @@ def test_a_longer_name_means_the_same_as_the_short_one() -> None:
     ("keys", "message"),
     [
         ({"batch_id_feild": "id"}, "no parameter 'batch_id_feild'; did you mean 'batch_id_field'?"),
-        ({"zzz": 1}, "no parameter 'zzz'; there are batch_delay, "),
+        ({"zzz": 1}, "no parameter 'zzz'; there are analyze, batch_delay, "),
         ({"id_field": "a", "batch_id_field": "b"}, "got 'id_field' and 'batch_id_field', which"),
     ],
 )
