@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-import batchq
 from batchq.cli.output import put, say
 from batchq.errors import UsageError
 
@@ -49,7 +48,7 @@ def init_command(example: str | None, folder: Path | None) -> None:
 
 def _examples() -> dict[str, Path]:
     """Name -> folder: those of the package, or beside it where it is run from its repository."""
-    package = Path(batchq.__file__).parent
+    package = Path(__file__).parents[1]
     folders = (package / "examples", package.parent / "examples")
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:

@@ -19,9 +19,7 @@ def run() -> int:
     """Reads the options, runs, and adds the results to the database."""
     there = len(INPUT.read_text(encoding="utf-8").splitlines()) - 1
     parser = argparse.ArgumentParser(description="classifies indicators")
-    parser.add_argument(
-        "which", choices=["random", "all"], help="random ones or the first ones"
-    )
+    parser.add_argument("which", choices=["random", "all"], help="random ones or the first ones")
     parser.add_argument("count", nargs="?", type=int, default=there, help=f"1 to {there}")
     parser.add_argument("--provider", default="simulator", help="openai, anthropic, local")
     parser.add_argument("--concurrent-batches", default=4, type=int, help="batches of 5 (4)")
