@@ -12,7 +12,7 @@ from batchq.embedded.stack import forget_data
 from batchq.errors import QueueError, UsageError
 from batchq.exits import exit_code
 from batchq.follow import Ended
-from batchq.lookup import find
+from batchq.lookup import find, stays_alive
 from batchq.ports import RunRecord, RunState
 from batchq.queue.control import stop
 from batchq.services import COMMAND_PATIENCE_S, build_services
@@ -29,15 +29,22 @@ CANCELLED = "cancelled by a person"
 @json_option
 def watch_command(run: str, timeout: float | None, as_json: bool) -> int:  # noqa: FBT001 (click)
     """Follows RUN until it is over; Ctrl-C stops the looking only."""
-    found = find(run, load_settings())
-    if found.services is None:
-        seen = found.progress()
-        code = exit_code(seen)
-        put_end(Ended(seen, code, is_over=True), as_json=as_json)
-        return code
-    wishes = wishes_of(quiet=as_json, as_json=as_json, timeout_s=timeout)
-    with wishes.interrupts:
-        return follow_elsewhere(found.run, found.name, found.services, wishes).code
+    settings = load_settings()
+    found = find(run, settings)
+    if found.services is not None:
+        wishes = wishes_of(quiet=as_json, as_json=as_json, timeout_s=timeout)
+        try:
+            with wishes.interrupts:
+                return follow_elsewhere(found.run, found.name, found.services, wishes).code
+        except QueueError:
+            # A private Redis ends with its run; what became of that is in the folder by then.
+            if found.record is None or stays_alive(found.run, settings):
+                raise
+        found = find(run, settings)
+    seen = found.progress()
+    code = exit_code(seen)
+    put_end(Ended(seen, code, is_over=True), as_json=as_json)
+    return code
 
 
 @click.command("pause")

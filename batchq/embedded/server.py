@@ -28,6 +28,7 @@ STOP_DEADLINE_S = 10.0
 _SOCKET_PATH_MAX = 107 if sys.platform.startswith("linux") else 103
 
 _SHORT_PREFIX = "batchq-"
+_SHORT_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108 (mkdtemp makes a private folder in it)
 
 _CONFIG = """\
 port 0
@@ -135,7 +136,14 @@ def _socket_path(folder: Path) -> Path:
     path = folder / "redis.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
         return path
-    return Path(tempfile.mkdtemp(prefix=_SHORT_PREFIX)) / "redis.sock"
+    for base in (tempfile.gettempdir(), *_SHORT_FOLDERS):
+        longest = Path(base, f"{_SHORT_PREFIX}12345678", "redis.sock")  # as mkdtemp names it
+        if len(os.fsencode(longest)) <= _SOCKET_PATH_MAX and os.access(base, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix=_SHORT_PREFIX, dir=base)) / "redis.sock"
+    raise QueueError(
+        f"The path of the embedded Redis's socket would be too long: {path} (at most "
+        f"{_SOCKET_PATH_MAX} bytes). Set TMPDIR to a folder with a short path."
+    )
 
 
 class RedisServer:

@@ -118,11 +118,12 @@ class MemoryBudgets:
 
     def _grown(self, need: Usage) -> Usage:
         """What calls used more than was estimated, the next ones will, too."""
-        nusd = max(1, self._settled.cost_nusd / max(1, self._estimated.cost_nusd))
-        tokens = max(1, self._settled.tokens / max(1, self._estimated.tokens))
-        is_priced = self._estimated.cost_nusd > 0
-        cost = math.ceil(need.cost_nusd * nusd) if is_priced else need.cost_nusd
-        return Usage(need.calls, math.ceil(need.tokens * tokens), 0, cost)
+        used, told = self._settled, self._estimated
+        nusd = max(1, used.cost_nusd / told.cost_nusd) if told.cost_nusd else 1
+        tokens = max(1, used.tokens / told.tokens) if told.tokens else 1
+        return Usage(
+            need.calls, math.ceil(need.tokens * tokens), 0, math.ceil(need.cost_nusd * nusd)
+        )
 
     def _judge(self, need: Usage) -> Allowance:
         use, budget = self.use(), self.budget

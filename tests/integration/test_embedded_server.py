@@ -3,6 +3,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -63,8 +64,15 @@ def test_only_the_owner_can_reach_it_and_only_with_the_password(tmp_path: Path) 
     assert password not in shown
 
 
-def test_a_path_too_long_for_a_socket_gets_a_short_one(tmp_path: Path) -> None:
-    server = start_redis(tmp_path / ("long" * 30) / "redis", Settings())
+@pytest.mark.parametrize("is_temporary_long", [False, True])
+def test_a_path_too_long_for_a_socket_gets_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_temporary_long: bool
+) -> None:
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    if is_temporary_long:
+        monkeypatch.setattr(tempfile, "tempdir", str(long))
+    server = start_redis(long / "redis", Settings())
 
     with client_of(server.url) as client:
         answers = client.ping()
