@@ -265,6 +265,8 @@ class ClaimResult:
 
 
 LATER = "later"
+TRIED = "#attempts"
+"""The checkpoint with the attempts of an item that is to go on later; no stage is named so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -25,7 +25,7 @@ from batchq.errors import (
 from batchq.functions import call_task
 from batchq.outcome import Attempt, ItemError, Json, Measured, Outcome, SentPrompt, State, Usage
 from batchq.plan import Item, StageSpec, StepSpec, decode, encode
-from batchq.ports import Claim, ItemRef, WorkerLedger
+from batchq.ports import TRIED, Claim, ItemRef, WorkerLedger
 from batchq.retry import decide, is_retryable
 from batchq.spending import Purse
 from batchq.stages import (
@@ -51,8 +51,6 @@ NOT_STARTED = (
 )
 RAW_LIMIT = 20_000
 LOOK_EVERY_S = 1.0
-TRIED = "#attempts"
-"""The checkpoint that keeps the attempts of an item that waits; no stage is named so."""
 HOPELESS = (AuthFailed, UnknownModel)
 """Errors that every item would meet, until a person mends something."""
 ITEM_ERRORS = (ProviderError, OutputError, TaskError, LimitError)
@@ -134,6 +132,9 @@ def run_item(
                 walk.started_at = tools.clock()
                 output = _walk_stages(walk, ledger)
         except RunHalted as halt:
+            # What was paid for stays paid for; what failed unpaid is not held against the item.
+            paid = [one for one in walk.attempts if one.error is None or one.usage.calls]
+            _keep_tries(walk, ledger, paid)
             ledger.release(ref)
             return Receipt(Claim.STOPPED, halt=str(halt), ends_run=halt.ends_run)
         except NotNow as later:
@@ -181,10 +182,14 @@ def _place(step: StepSpec, tools: Tools) -> AbstractContextManager[None]:
 
 def _step_aside(walk: _Walk, ledger: WorkerLedger, starts: int, wait_s: float) -> None:
     """Gives the slot away until later; what was tried counts on."""
-    if walk.attempts:
-        kept = [json.loads(encode(attempt)) for attempt in walk.attempts]
-        ledger.checkpoint(walk.ref, TRIED, kept)
+    _keep_tries(walk, ledger, walk.attempts)
     ledger.release(walk.ref, starts=starts - 1, until=walk.tools.clock() + wait_s)
+
+
+def _keep_tries(walk: _Walk, ledger: WorkerLedger, tries: Sequence[Attempt]) -> None:
+    """Keeps them for whoever runs the item next."""
+    if tries:
+        ledger.checkpoint(walk.ref, TRIED, [json.loads(encode(one)) for one in tries])
 
 
 def _tried_before(checkpoints: Mapping[str, Json]) -> list[Attempt]:

@@ -3,8 +3,10 @@
 --      4 leases of the batch (hash)  5 checkpoints of the batch (hash)
 -- ARGV 1 batch "step:number"  2 index  3 owner  4 prefix of the keys that say who is alive
 --      5 the name of this question: asked again since its answer was lost, it gets the same one
+--      6 what the tries of an item are called among its checkpoints
 -- Returns {verdict, starts, has budget, stage, value, stage, value, ...}
--- O(1), and O(checkpoints of the batch) for an item that was started before.
+-- O(1), and O(checkpoints of the batch) for an item that was started before, also if it was then
+-- left for a pause: its tries are among its checkpoints.
 -- A holder "later TIME" is nobody: the item waits for its provider.
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {'done', 0} end
 if redis.call('HEXISTS', KEYS[3], ARGV[2]) == 1 then return {'done', 0} end
@@ -24,8 +26,8 @@ end
 redis.call('HSET', KEYS[4], ARGV[2], starts .. ' ' .. ARGV[3] .. ' ' .. ARGV[5])
 
 local reply = {'run', starts, run[2] or ''}
-if lease then
-  local prefix = ARGV[2] .. ':'
+local prefix = ARGV[2] .. ':'
+if lease or redis.call('HEXISTS', KEYS[5], prefix .. ARGV[6]) == 1 then
   local kept = redis.call('HGETALL', KEYS[5])
   for i = 1, #kept, 2 do
     if string.sub(kept[i], 1, #prefix) == prefix then

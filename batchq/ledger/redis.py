@@ -20,7 +20,7 @@ from batchq.ledger import keys
 from batchq.ledger.connection import or_queue_error
 from batchq.outcome import Json, Outcome, Summary, Usage
 from batchq.plan import StepSpec, decode, encode
-from batchq.ports import LATER, Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
+from batchq.ports import LATER, TRIED, Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
 
 LOCK_S = 15.0
 LATE_S = 30.0
@@ -76,7 +76,10 @@ class RedisLedger:
                 keys.leases(ref.run, ref.step, ref.batch),
                 keys.checkpoints(ref.run, ref.step, ref.batch),
             ],
-            args=[f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE, uuid.uuid4().hex[:12]],
+            args=[
+                *(f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE),
+                *(uuid.uuid4().hex[:12], TRIED),
+            ],
         )
         kept = {
             stage: json.loads(value) for stage, value in zip(reply[3::2], reply[4::2], strict=True)
@@ -267,15 +270,16 @@ class RedisLedger:
         return sent_at if done else None
 
     @or_queue_error
-    def close_batch(self, run: str, step: int, batch: int) -> None:
-        """Forgets an open batch: it is in the run folder now."""
+    def close_batch(self, run: str, step: int, batch: int, *, keep_stages: bool = False) -> None:
+        """Forgets an open batch: it is in the run folder now.
+
+        With `keep_stages` not what the stages of its items gave, for items that are yet to end.
+        """
         with self.client.pipeline() as pipe:
             pipe.hdel(keys.open_batches(run), f"{step}:{batch}")
-            pipe.delete(
-                keys.outcomes(run, step, batch),
-                keys.leases(run, step, batch),
-                keys.checkpoints(run, step, batch),
-            )
+            pipe.delete(keys.outcomes(run, step, batch), keys.leases(run, step, batch))
+            if not keep_stages:
+                pipe.delete(keys.checkpoints(run, step, batch))
             pipe.execute()
 
     @or_queue_error

@@ -102,7 +102,7 @@ class _Mover:
             self._send_again(step, batch, verdict.missing, opened, opened.dispatches + 1)
         elif verdict.fate is Fate.PARK:
             self.folder.park_batch(number, batch, outcomes, step.output)
-            self.ledger.close_batch(self.run, number, batch)
+            self.ledger.close_batch(self.run, number, batch, keep_stages=True)
         elif verdict.fate is Fate.GIVE_UP:
             self._give_up(number, batch, verdict.missing)
             outcomes = self.ledger.outcomes(self.run, number, batch)

@@ -25,9 +25,16 @@ steps:
       properties: {{text: {{type: string}}}}
       required: [text]
   - name: second
-    options: {{max_tokens: 50}}
-    prompt: |
-      Shorten: {{text}}
+    stages:
+      - name: shorten
+        options: {{max_tokens: 50}}
+        prompt: |
+          Shorten: {{text}}
+        output_schema: {{type: object, properties: {{short: {{type: string}}}}, required: [short]}}
+      - name: praise
+        options: {{max_tokens: 50}}
+        prompt: |
+          Praise: {{short}}
 {more}
 """
 
@@ -46,14 +53,14 @@ def test_a_run_pauses_at_its_budget_and_a_larger_one_finishes_it_and_pays_nothin
     server = simulator()
     bounded(project, server.url)
 
-    paused = project.run("submit", "m.yaml", "--max-cost", "0.45", "--json")
+    paused = project.run("submit", "m.yaml", "--max-cost", "0.60", "--json")
     first = json.loads(paused.stdout)
 
     assert paused.returncode == 5, paused.stderr
     assert first["state"] == "paused"
-    assert "the budget of $0.4500 is used up" in first["reason"]
+    assert "the budget of $0.6000 is used up" in first["reason"]
     assert "batchq resume bounded@v0 --max-cost" in first["reason"]
-    assert 0 < first["budget"]["spent_usd"] <= 0.45
+    assert 0 < first["budget"]["spent_usd"] <= 0.60
     assert first["items"]["failed"] == 0
 
     resumed = project.run("resume", "bounded@v0", "--max-cost", "50", "--json")
@@ -62,7 +69,7 @@ def test_a_run_pauses_at_its_budget_and_a_larger_one_finishes_it_and_pays_nothin
     assert resumed.returncode == 0, resumed.stderr
     assert last["items"]["ok"] == 12
     assert last["cost_usd"] == last["budget"]["spent_usd"] > first["budget"]["spent_usd"]
-    assert last["calls"] == server.stats()["accepted"] == 12
+    assert last["calls"] == server.stats()["accepted"] == 18
     assert seen(project, "bounded@v0")["cost_usd"] == last["cost_usd"]
 
     redone = project.run("rerun", "bounded", "0", "--max-tokens", "60", "--json")

@@ -160,11 +160,12 @@ def test_of_two_resumes_at_once_one_is_refused_and_nothing_runs_twice(
     notes: Any, wait_for: Any
 ) -> None:
     notes.write("wait", "")
-    submit = notes.start("submit", "m.yaml", "--concurrency", "1")
+    soon_dead = {"BATCHQ_LEASE_TTL_S": "3"}
+    submit = notes.start("submit", "m.yaml", "--concurrency", "1", env=soon_dead)
     wait_for(lambda: "n5" in calls(notes), "the fifth item runs", 40)
     submit.send_signal(signal.SIGKILL)
     submit.wait()
-    first = notes.start("resume", "notes")
+    first = notes.start("resume", "notes", env=soon_dead)
     wait_for(lambda: calls(notes).count("n5") == 2, "the first resume runs it again", 40)
 
     second = notes.run("resume", "notes")

@@ -10,7 +10,7 @@ STORM = Path(__file__).with_name("storm.py")
 
 
 def test_every_item_comes_through_a_storm_of_kills_stops_cuts_and_restarts() -> None:
-    storm = [sys.executable, str(STORM), "--seconds", "12", "--items", "200"]
+    storm = [sys.executable, str(STORM), "--seconds", "8", "--items", "150"]
 
     done = subprocess.run(storm, capture_output=True, text=True)
 

@@ -11,7 +11,7 @@ from redis.lock import Lock
 from batchq.ledger import MemoryLedger, RedisLedger, connect, summary_of
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import StepSpec
-from batchq.ports import Claim, ItemRef, OpenBatch, RunState
+from batchq.ports import TRIED, Claim, ItemRef, OpenBatch, RunState
 from batchq.settings import redis_client_url
 
 RUN = "r1"
@@ -117,6 +117,18 @@ def test_checkpoints_are_there_for_the_next_who_claims_the_item(world):
     result = world.ledger.claim(REF, "w2")
 
     assert result.checkpoints == {"normalize": {"x": "ü"}}
+
+
+def test_checkpoints_of_an_item_that_was_left_for_a_pause_are_there_when_it_goes_on(world):
+    world.ledger.claim(REF, "w1")
+    world.ledger.checkpoint(REF, "normalize", {"x": "ü"})
+    world.ledger.checkpoint(REF, TRIED, [{"number": 1}])
+    world.ledger.release(REF)
+
+    result = world.ledger.claim(REF, "w2")
+
+    assert (result.claim, result.starts) == (Claim.RUN, 1)
+    assert result.checkpoints == {"normalize": {"x": "ü"}, TRIED: [{"number": 1}]}
 
 
 def test_the_first_outcome_wins_and_is_counted_once(world):
