@@ -82,7 +82,9 @@ class Supervisor:
         self._write_down()
 
     def warm_up(self) -> None:
-        """Begins to import what workers need."""
+        """Begins to import what workers need, where they are forks."""
+        if not WARM:
+            return
         self._warm_up = Thread(target=import_for_workers)
         self._warm_up.start()
 

@@ -61,8 +61,9 @@ def resume(info: RunInfo, services: Services, *, is_private: bool) -> None:
     services.ledger.rewind(info.run, [step.spec.number for step in info.plan.steps])
     _count_done(info, services)
     folder, now = open_folder(info.folder), time.time()
-    if folder.read_plan().budget != info.plan.budget:  # raised: the next resume is to know it
-        folder.write_plan(replace(folder.read_plan(), budget=info.plan.budget))
+    plan = folder.read_plan()
+    if plan.budget != info.plan.budget:  # raised: the next resume is to know it
+        folder.write_plan(replace(plan, budget=info.plan.budget))
     worked = note_resume(folder, info.created_at, now)
     start(info, services, counted_from=now - worked, is_private=is_private)
 

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,16 +87,16 @@ def _note(services: Services, message: dict[str, Any], error: BaseException) -> 
 
 def _is_dead_here(owner: str) -> bool:
     """Whether a lease's owner is a process of this host that is gone."""
-    host, _, rest = owner.rpartition("-")[0].rpartition("-")
-    if host != socket.gethostname() or not rest.isdecimal():
+    pid = heart.pid_here(owner)
+    if pid is None:
         return False
     try:
-        os.kill(int(rest), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         return False
-    return _is_zombie(int(rest))
+    return _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:

@@ -39,6 +39,12 @@ def owner(services: Services) -> str:
     return _owner
 
 
+def pid_here(name: str) -> int | None:
+    """The process of this host that has a name which `owner` made; None for any other name."""
+    host, _, pid = name.rpartition("-")[0].rpartition("-")
+    return int(pid) if host == socket.gethostname() and pid.isdecimal() else None
+
+
 def disown() -> None:
     """Lets go of all that this process holds: what it claims from now on, it claims by a new name.
 

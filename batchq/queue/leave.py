@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +72,7 @@ class LeaveStep(bootsteps.StartStopStep):
 def _hand_back(services: Services, pids: list[int]) -> None:
     try:
         for name in services.ledger.alive():
-            if any(name.startswith(f"{socket.gethostname()}-{pid}-") for pid in pids):
+            if heart.pid_here(name) in pids:
                 heart.bury(services, name)
     except QueueError as error:
         log.warning("others will find out by themselves: %s", error)
