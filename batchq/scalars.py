@@ -82,12 +82,14 @@ def parse_count(value: Any) -> int:
     """Reads `400k`, `2M` or a whole number."""
     match = None
     if not isinstance(value, bool) and isinstance(value, str | int | float):
-        match = _COUNT.fullmatch(str(value).strip())
+        match = _COUNT.fullmatch(str(value).strip().removeprefix("-"))
     if match is None:
         raise wrong(f"expected a whole number, such as 600 or 400k, found {shown(value)}")
     exact = float(match[1]) * _TIMES[match[2].lower() if match[2] else None]
     if exact != int(exact):
         raise wrong(f"expected a whole number, found {shown(value)}")
+    if str(value).strip().startswith("-"):
+        raise wrong(f"must not be negative, found {value}")
     return int(exact)
 
 

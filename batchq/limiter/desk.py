@@ -88,16 +88,16 @@ def announce(client: redis.Redis, provider: ProviderSpec) -> None:
 def usage(client: redis.Redis) -> list[ProviderUse]:
     """What is known of every provider that was called lately."""
     known = {_text(key): json.loads(value) for key, value in _hash(client, KNOWN).items()}
+    seconds, micros = client.time() if known else (0, 0)  # no key, so in no pipeline of a cluster
+    now = seconds * 1e6 + micros
     found = []
     for key, about in sorted(known.items()):
         with client.pipeline(transaction=False) as pipe:
             pipe.hgetall(limit_key(key, "state"))
-            pipe.time()
             pipe.zrange(limit_key(key, "leases"), 0, -1, withscores=True)
             pipe.zrange(limit_key(key, "due"), 0, _WAITERS_READ, withscores=True)
             pipe.zrange(limit_key(key, "away"), 0, -1, withscores=True)
-            state, clock, leases, due, back = pipe.execute()
-        now = clock[0] * 1e6 + clock[1]
+            state, leases, due, back = pipe.execute()
         fields = {_text(name): _text(value) for name, value in state.items()}
         in_flight = sum(expiry > now for _, expiry in leases)
         waiting = Counter(run_of(_text(one)) for one, at in due if at > now - 2e6)

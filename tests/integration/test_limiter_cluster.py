@@ -1,78 +1,71 @@
-"""The limiter's scripts on a server in cluster mode, which refuses keys of another slot."""
+"""The limiter on a Redis Cluster: all keys of a provider have one hash tag."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
 
 from batchq.embedded.binary import find_redis_server
 from batchq.limiter import RedisLimiter
+from batchq.limiter.keys import provider_key
 from batchq.plan import Limits, ProviderSpec, RateLimit
-from batchq.ports import Feedback, Reservation, Verdict
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
+from batchq.ports import Reservation
 
 
 @pytest.fixture
-def cluster_client(tmp_path: Path, wait_for) -> Iterator[redis.Redis]:
-    """A client of a cluster of one node that has all slots."""
-    port = free_port()
-    server = subprocess.Popen(
-        [find_redis_server(), "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes",
-         "--cluster-port", free_port(), "--save", "", "--dir", str(tmp_path)],
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    client = redis.Redis(port=int(port), decode_responses=True)
-
-    def is_up() -> bool:
-        try:
-            return b"cluster_state:ok" in cluster("INFO")
-        except redis.ConnectionError:
-            return False
-
-    def cluster(*words: str) -> bytes:
-        answer = client.execute_command("CLUSTER", *words)
-        return answer if isinstance(answer, bytes) else str(answer).encode()
-
-    def has_slots() -> bool:
-        try:
-            return bool(cluster("ADDSLOTSRANGE", "0", "16383"))
-        except redis.ConnectionError:
-            return False
-
+def cluster(tmp_path: Path) -> Iterator[redis.RedisCluster]:
+    """One node that holds all slots, and refuses what spans two of them as any node does."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        port, bus = one.getsockname()[1], other.getsockname()[1]
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(bus), "--save", ""]
+    command = [str(find_redis_server()), "--port", str(port), "--bind", "127.0.0.1", *options]
+    server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     try:
-        wait_for(has_slots, "the server takes all slots", 10)
-        wait_for(is_up, "the cluster is up", 10)
-        yield client
+        _give_all_slots(port)
+        yield redis.RedisCluster(host="127.0.0.1", port=port)
     finally:
-        client.close()
-        server.terminate()
-        server.wait(10)
+        server.kill()
+        server.wait()
 
 
-def test_all_that_a_provider_keeps_lies_in_one_slot(cluster_client: redis.Redis) -> None:
-    rates = (RateLimit("rpm", "requests", 60, 60), RateLimit("tpm", "tokens", 6000, 60))
-    spec = ProviderSpec("p", "openai", "http://x", "m", limits=Limits(rates, 2, adaptive=True))
-    limiter = RedisLimiter(cluster_client)
-    first = Reservation(spec, "run/1", 100, 60)
+def test_limits_are_asked_seen_and_set_on_a_cluster(cluster: redis.RedisCluster) -> None:
+    limiter = RedisLimiter(cast("redis.Redis", cluster))
+    limits = Limits((RateLimit("rpm", "requests", 1, 60),), 4)
+    first, second = (
+        ProviderSpec(name, "openai", f"http://{name}", "m", limits=limits)
+        for name in ("one", "two")
+    )
 
-    granted = limiter.reserve(first)
-    in_line = limiter.reserve(Reservation(spec, "run/2", 100, 60))
-    elsewhere = limiter.reserve(Reservation(spec, "run/3", 100, 60, patience_s=0.1))
-    limiter.settle(first, 150, Feedback(Verdict.REFUSED, "requests", 0.5))
-    limiter.pause(spec, 2)
-    [use] = limiter.usage()
-    limiter.set_limits(use.key, rpm=30)
+    granted = limiter.reserve(Reservation(first, "run/0", 10, 60))
+    held = limiter.reserve(Reservation(first, "run/1", 10, 60))
+    limiter.set_limits(provider_key(second), rpm=600)
+    limiter.reserve(Reservation(second, "run/2", 10, 60))
+    limiter.settle(Reservation(first, "run/0", 10, 60), 10)
 
-    assert granted.is_granted
-    assert 0 < in_line.wait_s < elsewhere.wait_s
-    assert (use.granted, use.refused, use.waiting) == (1, 1, {"run": 1})
-    assert limiter.usage()[0].limit("rpm") == 30
+    assert granted.wait_s == 0
+    assert held.wait_s > 50
+    use = {one.name: one for one in limiter.usage()}
+    assert (use["one"].in_flight, use["two"].in_flight) == (0, 1)
+
+
+def _give_all_slots(port: int) -> None:
+    deadline = time.monotonic() + 20
+    with redis.Redis(port=port) as node:
+        while True:
+            try:
+                if node.cluster("info")["cluster_state"] == "ok":
+                    return
+                if node.cluster("info")["cluster_slots_assigned"] == "0":
+                    node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline, "the node did not start"
+            assert time.monotonic() < deadline, "the node has no slots"

@@ -54,6 +54,10 @@ BAD = {
         f"{STEP}    task: m:f\n    batch_size: 0\n",
         "steps[0].batch_size: must be at least 1, found 0",
     ),
+    "negative count": (
+        f"{STEP}    task: m:f\n    batch_size: -5\n",
+        "steps[0].batch_size: must not be negative, found -5",
+    ),
     "true is no count": (
         f"{STEP}    task: m:f\n    batch_size: true\n",
         "expected a whole number, such as 600 or 400k, found `true`",
@@ -250,9 +254,6 @@ NOT_YET = {
     "schedule": "schedule: daily\n",
 }
 NOT_YET_IN_STEP = {
-    "by": "sample: {n: 2, by: [a]}",
-    "reference": "sample: {n: 2, reference: r.json}",
-    "guided": "sample: {n: 2, method: guided}",
     "mode": "mode: x",
     ".parquet": "output_file: x.parquet",
 }
