@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from batchq.loader import Overrides, load_manifest, with_overrides
 from batchq.lock import manifest_lock
 from batchq.lookup import find
 from batchq.manifest import Manifest
-from batchq.outcome import Json, Summary
+from batchq.outcome import Json, Summary, Usage
 from batchq.pins import pin_inputs
 from batchq.plan import Plan
 from batchq.planner import make_plan
@@ -32,6 +32,7 @@ from batchq.ports import Progress, RunInfo, RunState
 from batchq.preflight import require_keys, require_sound_simulators
 from batchq.queue.control import start
 from batchq.rerun import choose_ids, create_rerun
+from batchq.rounds import ROUND, bounds_left, rounds_left
 from batchq.runs import find_run, load_run, open_folder
 from batchq.scalars import parse_token_budget, parse_usd
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
@@ -249,6 +250,9 @@ def submit(
 ) -> Run:
     """Runs a manifest file as a new version and returns the run; raises as `run_pipeline` does.
 
+    With `rounds` it returns the last one: the first that did not complete, if one did not, or the
+    one that used the budget up.
+
     Args:
         manifest: The path of the YAML file.
         params: Values of its params, by name.
@@ -264,9 +268,24 @@ def submit(
     given = {name: _text(value) for name, value in (params or {}).items()}
     overrides = _bounds(concurrency, max_cost, max_tokens)
     loaded = pin_inputs(load_manifest(os.fspath(manifest), given, overrides=overrides))
-    settings = settings_for(local=local)
-    plan = _planned(loaded, settings, verbose=verbose)
-    return _submitted(loaded, plan, settings, verbose=verbose, wait=wait)
+    rounds, settings = rounds_left(loaded), settings_for(local=local)
+    if len(rounds) > 1 and not wait:
+        raise UsageError("a round begins when the one before it is done: `rounds` need wait=True")
+    first, spent = loaded, Usage()
+    for number in rounds:
+        if number > rounds.start:
+            left = bounds_left(first, spent)
+            if left is None:
+                break
+            given[ROUND] = str(number)
+            overrides = replace(overrides, max_cost_nusd=left[0], max_tokens=left[1])
+            loaded = pin_inputs(load_manifest(os.fspath(manifest), given, overrides=overrides))
+        plan = _planned(loaded, settings, verbose=verbose)
+        run = _submitted(loaded, plan, settings, verbose=verbose, wait=wait)
+        spent += run.summary.usage
+        if run.state is not RunState.COMPLETED:
+            break
+    return run
 
 
 def _bounds(

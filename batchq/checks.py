@@ -220,6 +220,29 @@ def _check_input(
         problem = _input_problem(source, base_dir)
         if problem:
             report((*key, "input"), *problem)
+    _check_sample((*key, "sample"), _mapping(step.get("sample")), base_dir, report)
+
+
+def _check_sample(key: KeyPath, sample: Mapping[str, Any], base_dir: Path, report: Report) -> None:
+    """Checks what a guided sample goes by; other methods may stand beside it, as a param's value.
+
+    So one manifest can be submitted both ways.
+    """
+    is_guided = sample.get("method") == "guided"
+    if is_guided and not sample.get("by"):
+        report((*key, "method"), "`guided` needs `by`: the fields to look at", "by: [emotion]")
+    if is_guided and not sample.get("reference"):
+        hint = "reference: reference.json"
+        report((*key, "method"), "`guided` needs a `reference` to come near to", hint)
+    for name in ("reference", "existing"):
+        source = sample.get(name)
+        if not isinstance(source, str):
+            continue
+        problem = _input_problem(source, base_dir)
+        if problem is None and (is_remote(source) or source.startswith(("run:", "generate:"))):
+            problem = ("expected a file, a glob or py:module:function", "")
+        if problem:
+            report((*key, name), *problem)
 
 
 def _input_problem(source: str, base_dir: Path) -> tuple[str, str] | None:

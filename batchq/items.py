@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from batchq.errors import PlanError
+from batchq.guided import Guide, choose, pool_size
 from batchq.outcome import Json
 from batchq.plan import InputSpec, Item
 from batchq.prompts import flatten
+from batchq.reference import values_of
 from batchq.sources import Row, kind_of, read_rows
 
 WHOLE_ID = "all"
@@ -67,7 +69,9 @@ def _whole(spec: InputSpec, name: str, rows: Iterator[Row]) -> Item:
 def _taken(spec: InputSpec, items: Iterator[Item]) -> Iterator[Item]:
     chosen = _chosen(spec, items)
     if spec.sample_n is not None:
-        if spec.sample_method == "random":
+        if spec.guide is not None:
+            chosen = iter(_guided(chosen, spec.sample_n, spec.sample_seed, spec.guide))
+        elif spec.sample_method == "random":
             chosen = iter(_sample(chosen, spec.sample_n, spec.sample_seed))
         else:
             chosen = islice(chosen, spec.sample_n)
@@ -84,6 +88,21 @@ def _sample(items: Iterator[Item], n: int, seed: int) -> list[Item]:
         elif (place := rng.randrange(number + 1)) < n:
             kept[place] = item
     return sorted(kept, key=lambda item: item.index)
+
+
+def _guided(items: Iterator[Item], n: int, seed: int, guide: Guide) -> list[Item]:
+    """Takes the n that come nearest to the reference, in input order."""
+    pool = _sample(items, pool_size(n), seed)
+    values = [values_of(item.data, guide.by) for item in pool]
+    for name in guide.by:
+        if pool and not any(name in one for one in values):
+            known = [key for key in flatten(pool[0].data) if key != "item"]
+            raise PlanError(
+                f"sample: by: none of the items has `{name}`; they have: "
+                f"{', '.join(known[:30]) or 'no fields at all'}"
+            )
+    places = choose(values, n, guide, seed)
+    return [pool[place] for place in sorted(places)]
 
 
 def _chosen(spec: InputSpec, items: Iterator[Item]) -> Iterator[Item]:

@@ -27,6 +27,7 @@ from batchq.manifest import (
     StepDefaults,
 )
 from batchq.placeholders import bind, resolve
+from batchq.rounds import check_rounds, with_round
 from batchq.wording import report_errors
 from batchq.yamlfile import Document, KeyPath, key_text, read_document
 
@@ -235,6 +236,7 @@ def _load_document(
 
     data = _with_ids(document)
     declared = resolve(data.get("params", {}), {}, env, report, ("params",))
+    declared = with_round(declared, data, report)
     values = bind(declared, given, report)
     data = {key: resolve(value, values, env, report, (key,))
             for key, value in data.items() if key != "params"}  # fmt: skip
@@ -247,6 +249,7 @@ def _load_document(
     check_keys(data, report)
     if manifest is not None and not problems:
         check_expansion(manifest, report)
+        check_rounds(manifest, values, report)
     problems.sort(key=lambda problem: (problem.path != str(path), problem.line, problem.column))
     if manifest is None:
         return None, problems

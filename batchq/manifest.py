@@ -346,7 +346,9 @@ class Manifest(Part):
     jobs: list[Job] | None = Field(None, description="Jobs of an experiment, written out.")
     matrix: Matrix | None = Field(None, description="Jobs of an experiment, by combination.")
     foreach: NotYet = None
-    rounds: NotYet = None
+    rounds: Annotated[PositiveCount | None, BeforeValidator(unless_false)] = Field(
+        None, description="Submit it so often in a row; ${params.round} counts."
+    )
     priority: float = Field(
         1.0, ge=0.1, le=100, description="The run's share of a provider that others use, too."
     )

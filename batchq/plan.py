@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from batchq.expand import Experiment
+from batchq.guided import Guide
 from batchq.outcome import Json
 
 T = TypeVar("T")
@@ -178,7 +179,8 @@ class InputSpec:
     "" for the collated output of the last step in `needs`, or `jobs:` for the jobs that
     `experiment` expands to. `whole` makes the entire input one
     item (`once: true` and `batch_mode: false`). `written` is what the manifest said in place of a
-    `source` that was pinned to one version, such as `run:words@latest`.
+    `source` that was pinned to one version, such as `run:words@latest`. `guide` is what a guided
+    sample goes by, as it was when the run was planned.
     """
 
     source: str = ""
@@ -187,11 +189,12 @@ class InputSpec:
     skip: tuple[str, ...] = ()
     limit: int | None = None
     sample_n: int | None = None
-    sample_method: Literal["random", "first"] = "random"
+    sample_method: Literal["random", "first", "guided"] = "random"
     sample_seed: int = 0
     whole: bool = False
     written: str = ""
     experiment: Experiment | None = None
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +342,7 @@ class Plan:
     budget: Budget | None = None
     canary: Canary | None = None
     report: ReportSpec | None = None
+    rounds: int = 1
 
     def step(self, number: int) -> StepPlan:
         """The step with this number, from 1."""

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -17,6 +18,7 @@ from batchq.errors import PlanError, TaskError, UsageError
 from batchq.estimate import SAMPLE, estimate_step, slots_of
 from batchq.expand import warnings_of
 from batchq.experiment import SOURCE, experiment_of, pacing_of, report_spec
+from batchq.guided import Guide
 from batchq.items import read_items
 from batchq.loader import check_environment
 from batchq.lock import manifest_lock
@@ -34,6 +36,7 @@ from batchq.plan import (
     Tolerance,
 )
 from batchq.prompts import flatten, names, render
+from batchq.reference import read_guide
 from batchq.scalars import share_of
 from batchq.specs import Planning, build_spec
 
@@ -89,6 +92,7 @@ def make_plan(
         budget=budget,
         canary=plan_canary(manifest),
         report=report_spec(manifest),
+        rounds=manifest.rounds or 1,
     )
 
 
@@ -108,6 +112,17 @@ def iter_items(plan: Plan, number: int, previous: Iterable[Json] | None = None) 
     """Streams the items of a step; `previous` is the collated output that it may read."""
     step = plan.step(number)
     return read_items(step.input, plan.base_dir, previous, params=step.spec.params)
+
+
+def without_sample(plan: Plan, number: int) -> Plan:
+    """The same plan, with a step that takes all that `only` and `skip` leave."""
+    steps = tuple(
+        replace(step, input=replace(step.input, sample_n=None, limit=None, guide=None))
+        if step.spec.number == number
+        else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)
 
 
 def render_item(plan: Plan, number: int, item_id: str) -> list[SentPrompt]:
@@ -148,7 +163,7 @@ def _rendered(stage: StageSpec, data: Json) -> str:
 def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
     spec = build_spec(planning, step, number)
     needs = _needs(planning, step)
-    source = _input(planning, step, needs)
+    source = _input(planning, step, needs, spec)
     if source.experiment is not None:
         planning.warnings += warnings_of(source.experiment)
     is_chosen = "concurrent_batches" in step.model_fields_set
@@ -203,7 +218,7 @@ def _needs(planning: Planning, step: Step) -> tuple[str, ...]:
     return tuple(before)
 
 
-def _input(planning: Planning, step: Step, needs: tuple[str, ...]) -> InputSpec:
+def _input(planning: Planning, step: Step, needs: tuple[str, ...], spec: StepSpec) -> InputSpec:
     sample = step.sample
     source = step.input or ""
     if not source and not needs:
@@ -223,7 +238,24 @@ def _input(planning: Planning, step: Step, needs: tuple[str, ...]) -> InputSpec:
         whole=step.once or not step.batch_mode,
         written=planning.manifest.origin.pinned.get(step.name, ""),
         experiment=experiment_of(planning.manifest) if source == SOURCE else None,
+        guide=_guide(planning, step, spec.params),
     )
+
+
+def _guide(planning: Planning, step: Step, params: Mapping[str, Any]) -> Guide | None:
+    """Reads what a guided sample goes by, now: the run is to choose by what it was planned with."""
+    sample, base_dir = step.sample, planning.manifest.base_dir
+    if sample is None or sample.method != "guided":
+        return None
+    by, reference = sample.by or [], sample.reference or ""  # they are there: checks
+    try:
+        guide = read_guide(by, reference, sample.existing, base_dir, params)
+    except PlanError as error:
+        raise PlanError(f"step {step.name}: {error}") from error
+    path = base_dir / reference
+    if path.is_file():
+        planning.note(f"reference:{reference}", path.read_bytes())
+    return guide
 
 
 def _kept_id(before: StepPlan) -> str:
@@ -305,6 +337,9 @@ def _guess_count(before: StepPlan, source: InputSpec) -> int:
     """As many items as the step before has, until its output is there."""
     if source.whole:
         return 1
+    bounds = [bound for bound in (source.sample_n, source.limit) if bound is not None]
+    if before.input.whole and bounds:
+        return min(bounds)  # one call over everything may give any number of items
     count = before.items
     if source.only is not None:
         count = min(count, len(source.only))

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field
 
-from batchq.scalars import Count, NotYet, Part, PositiveCount, Texts, shown, wrong
+from batchq.scalars import Count, Part, PositiveCount, Texts, wrong
 
 
-def _sample_method(value: Any) -> Any:
-    if value == "guided":
-        raise wrong(
-            "`guided` is part of the manifest format but this version of batchq does not do it "
-            "yet; use random or first"
-        )
-    if value not in ("random", "first"):
-        raise wrong(f"expected random or first, found {shown(value)}")
+def _named(value: list[str]) -> list[str]:
+    if not value or len(set(value)) < len(value):
+        raise wrong("expected names of fields, each once, such as [emotion, tone]")
     return value
 
 
@@ -24,14 +19,17 @@ class Sample(Part):
     """A part of the input, in input order."""
 
     n: PositiveCount = Field(description="How many items.")
-    method: Annotated[
-        Literal["random", "first"],
-        BeforeValidator(_sample_method),
-        WithJsonSchema({"enum": ["random", "first"]}),
-    ] = Field("random", description="Which ones.")
+    method: Literal["random", "first", "guided"] = Field("random", description="Which ones.")
     seed: Count = Field(0, description="The same seed takes the same items.")
-    by: NotYet = None
-    reference: NotYet = None
+    by: Annotated[Texts, AfterValidator(_named)] | None = Field(
+        None, description="guided: fields whose values are to be spread as in the reference."
+    )
+    reference: str | None = Field(
+        None, description="guided: items to come near to, or counts: {field: {value: count}}."
+    )
+    existing: str | None = Field(
+        None, description="guided: what counts as chosen already, in the same forms."
+    )
 
 
 class Dedup(Part):

@@ -14,7 +14,7 @@ from batchq.cli.report import put_queued, wishes_of
 from batchq.cli.request import json_option
 from batchq.launch import settings_for
 from batchq.settings import Settings
-from batchq.wishes import Task
+from batchq.wishes import Driven, Task
 
 if TYPE_CHECKING:
     from batchq.ports import RunInfo
@@ -100,6 +100,15 @@ def resume_on(settings: Settings) -> Callable[[RunInfo, Services], None]:
 
 def run_task(task: Task, following: Following, concurrency: int | None) -> int:
     """Begins a run, or takes it up again, and follows it; returns the exit code."""
+    driven = drive_task(task, following, concurrency)
+    if driven.ended is None:
+        put_queued(driven.info, as_json=following.as_json)
+        return 0
+    return driven.ended.code
+
+
+def drive_task(task: Task, following: Following, concurrency: int | None) -> Driven:
+    """Begins a run, or takes it up again, and follows it."""
     wishes = wishes_of(
         concurrency,
         following.workers,
@@ -108,8 +117,4 @@ def run_task(task: Task, following: Following, concurrency: int | None) -> int:
         as_json=following.as_json,
         timeout_s=following.timeout,
     )
-    driven = launch.run_task(task, following.settings, wishes)
-    if driven.ended is None:
-        put_queued(driven.info, as_json=following.as_json)
-        return 0
-    return driven.ended.code
+    return launch.run_task(task, following.settings, wishes)

@@ -205,6 +205,9 @@ def plan_lines(plan: Plan) -> list[str]:
     missing = f" + {count(costs.count(None), 'step')} without prices" if None in costs else ""
     if calls:
         lines.append(f"cost   about {money(sum(priced))}{missing}")
+    if plan.rounds > 1:
+        number = plan.params["round"]
+        lines.append(f"rounds {number} to {plan.rounds}; this is one, others are planned in turn")
     lines += _guard_lines(plan)
     lines.append(f"time   about {duration(sum(step.duration_s for step in plan.steps))}")
     lines.append(f"output {_output_place(plan)}")
@@ -268,6 +271,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "pipeline": plan.pipeline,
         "status": plan.status,
+        "rounds": plan.rounds,
         "params": json.loads(json.dumps(dict(plan.params), default=str)),
         "steps": steps,
         "calls": sum(step.calls for step in plan.steps),

@@ -10,6 +10,7 @@ import click
 
 from batchq.cli.following import (
     Following,
+    drive_task,
     following_options,
     resume_on,
     resume_task,
@@ -31,9 +32,12 @@ from batchq.preflight import require_keys
 from batchq.wishes import Task
 
 if TYPE_CHECKING:
+    from batchq.manifest import Manifest
+    from batchq.plan import Plan
     from batchq.outcome import Outcome
     from batchq.ports import RunInfo
     from batchq.services import Services
+    from batchq.wishes import Driven
 
 
 @click.command("submit")
@@ -53,14 +57,33 @@ def submit_command(
     Without BATCHQ_BROKER_URL a private Redis and workers are started and stopped again; Ctrl-C
     pauses the run. With it the run is queued there; Ctrl-C only stops the looking.
     """
+    manifest = load_request(file, concurrency=concurrency, **choices)
+    if dry_run:
+        show_plan(_planned(manifest, following), as_json=following.as_json)
+        return 0
+    if (manifest.rounds or 1) > 1:
+        from batchq.cli.rounds import submit_rounds
+
+        def run(manifest: Manifest, following: Following) -> Driven:
+            task = _task_of(manifest, following)
+            assert task is not None  # rounds do not go together with skip_existing
+            return drive_task(task, following, concurrency)
+
+        choices["concurrency"] = concurrency
+        return submit_rounds(file, manifest, following, choices, run)
+    task = _task_of(manifest, following)
+    return 0 if task is None else run_task(task, following, concurrency)
+
+
+def _planned(manifest: Manifest, following: Following) -> Plan:
     from batchq.planner import make_plan
 
-    settings = following.settings
-    manifest = load_request(file, concurrency=concurrency, **choices)
-    plan = make_plan(manifest, slots=task_slots(following.workers))
-    if dry_run:
-        show_plan(plan, as_json=following.as_json)
-        return 0
+    return make_plan(manifest, slots=task_slots(following.workers))
+
+
+def _task_of(manifest: Manifest, following: Following) -> Task | None:
+    """What a submit begins; None, which is said, if there is nothing to do."""
+    settings, plan = following.settings, _planned(manifest, following)
     if not settings.broker_url:
         # On a broker the calls are made elsewhere, with keys of their own.
         require_keys(manifest, plan)
@@ -73,19 +96,16 @@ def submit_command(
 
         return create_run(plan, manifest_lock(manifest, plan), services, now=time.time())
 
-    task = Task(plan, begin, start_run)
-    if any(step.skip_existing for step in plan.steps):
-        from batchq.submission import prepare  # other submits need not wait for its imports
+    if not any(step.skip_existing for step in plan.steps):
+        return Task(plan, begin, start_run)
+    from batchq.submission import prepare  # other submits need not wait for its imports
 
-        found = prepare(manifest, plan, settings)
-        for note in found.notes:
-            say(note)
-        if found.task is None:
-            if following.as_json:
-                put_json({"version": found.base, "nothing_to_do": True})
-            return 0
-        task = found.task
-    return run_task(task, following, concurrency)
+    found = prepare(manifest, plan, settings)
+    for note in found.notes:
+        say(note)
+    if found.task is None and following.as_json:
+        put_json({"version": found.base, "nothing_to_do": True})
+    return found.task
 
 
 @click.command("resume")

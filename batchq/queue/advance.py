@@ -195,7 +195,8 @@ class _Mover:
         So an item is known by its index in all steps, also when others failed on the way, and a
         rerun can tell which items of a later step are those to be redone.
         """
-        from batchq.planner import iter_items  # the manifest's checks come with it: 200 ms
+        from batchq.planner import iter_items, without_sample  # and the manifest's checks: 200 ms
+        from batchq.store.search import taken_by
 
         before = next(one for one in self.info.plan.steps if one.spec.name == step.needs[-1])
         rerun = self.folder.rerun()
@@ -204,9 +205,14 @@ class _Mover:
             return
         chosen = set(rerun.chosen[redo.root]) if rerun and redo and redo.kind == "some" else None
         self._check_input(step, before)
+        plan = self.info.plan
+        if rerun and chosen is not None and step.input.guide is not None:
+            # What is redone may hold other values now, by which others would be chosen.
+            plan, taken = without_sample(plan, step.spec.number), taken_by(self.folder, rerun, step)
+            chosen &= taken
         places: list[int] = []
         values = _noting(self.folder.collated_rows(before.spec.number), places)
-        for item in iter_items(self.info.plan, step.spec.number, values):
+        for item in iter_items(plan, step.spec.number, values):
             if step.input.whole:
                 yield item
                 continue

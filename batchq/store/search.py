@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from batchq.errors import StoreError
 from batchq.outcome import Outcome
-from batchq.plan import Item
+from batchq.plan import Item, Rerun, StepPlan
 from batchq.store import basis
 from batchq.store.folder import RunFolder
 from batchq.store.rows import to_json
@@ -47,6 +47,16 @@ def read_names(folder: RunFolder, step: int) -> Iterator[tuple[int, str]]:
     """Index and id of a step's frozen items, in order; none while they are not frozen."""
     for _, id_text, index_text, _ in _lines(folder, step):
         yield int(index_text), _name(id_text)
+
+
+def taken_by(folder: RunFolder, rerun: Rerun, step: StepPlan) -> set[int]:
+    """The indexes of the items that the version before a rerun has in a step."""
+    number = step.spec.number
+
+    def read(version: RunFolder) -> Iterator[Item]:
+        return (Item(name, index, None) for index, name in read_names(version, number))
+
+    return {item.index for item in basis.merged(basis.base_of(folder, rerun), read, number)}
 
 
 def select_ids(folder: RunFolder, step: int, ids: Collection[str]) -> Iterator[Item]:
