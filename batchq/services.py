@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 from batchq.errors import QueueError
 from batchq.ports import RunInfo
 from batchq.settings import Settings, redis_client_url
+from batchq.tally import Tally
 
 if TYPE_CHECKING:
     import redis
 
-    from batchq.ledger import RedisBudgets, RedisCanaries, RedisLedger, RedisProgress
+    from batchq.ledger import (
+        RedisBudgets,
+        RedisCanaries,
+        RedisLedger,
+        RedisProgress,
+        RedisTallies,
+    )
+    from batchq.outcome import Outcome
+    from batchq.plan import StepSpec
     from batchq.ports import Cache, Catalog
     from batchq.stages import Tools
 
@@ -31,6 +40,7 @@ class Services:
 
     settings: Settings
     patience_s: float = WORKER_PATIENCE_S
+    tally: Tally = field(default_factory=Tally)
     _infos: dict[str, RunInfo] = field(default_factory=dict)
     _catalogs: dict[str, Catalog] = field(default_factory=dict)
 
@@ -48,7 +58,19 @@ class Services:
         """What is in flight."""
         from batchq.ledger import RedisLedger
 
-        return RedisLedger(self.redis)
+        return RedisLedger(self.redis, self._count)
+
+    def _count(self, spec: StepSpec | None, outcome: Outcome) -> None:
+        from batchq.counting import count_outcome
+
+        count_outcome(self.tally, spec, outcome)
+
+    @cached_property
+    def tallies(self) -> RedisTallies:
+        """What all processes counted."""
+        from batchq.ledger import RedisTallies
+
+        return RedisTallies(self.redis)
 
     @cached_property
     def budgets(self) -> RedisBudgets:
@@ -77,13 +99,14 @@ class Services:
         # HTTP, JSON Schema and templates take time that the command line does not have.
         from batchq.answers import Answers
         from batchq.calling import SLOT_PATIENCE_S
+        from batchq.counting import CountingLimiter
         from batchq.limiter import RedisLimiter
         from batchq.providers import get_provider
         from batchq.stages import Tools
         from batchq.workplace import LocalWorkplace
 
         return Tools(
-            RedisLimiter(self.redis),
+            CountingLimiter(RedisLimiter(self.redis), self.tally),
             get_provider,
             tuple(self.settings.tasks),
             patience_s=SLOT_PATIENCE_S,

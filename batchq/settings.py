@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     outage_s: float = Field(
         300.0, gt=0, description="a provider that answers nobody for longer pauses its runs"
     )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port of a worker's or coordinator's metrics; 0: none"
+    )
+    metrics_address: str = Field(
+        "127.0.0.1", description="address that metrics are served at; whoever reaches it reads them"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="debug, info, warning or error"
     )

@@ -20,6 +20,12 @@ from batchq.settings import Settings, load_settings
 POOLS = ("threads", "gevent", "prefork")
 QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
+_metrics_option = click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve metrics for Prometheus at this port of 127.0.0.1; 0: none.",
+)
+
 
 def _broker_settings() -> Settings:
     settings = load_settings()
@@ -31,7 +37,11 @@ def _broker_settings() -> Settings:
     return settings
 
 
-def _become_celery(queues: str, pool: str, slots: int, level: str) -> NoReturn:
+def _become_celery(
+    queues: str, pool: str, slots: int, level: str, metrics_port: int | None
+) -> NoReturn:
+    if metrics_port is not None:
+        os.environ["BATCHQ_METRICS_PORT"] = str(metrics_port)
     name = f"{queues.partition(',')[0].removeprefix('batchq.')}-{os.getpid()}@%h"
     argv = [
         *(sys.executable, "-m", "celery", "-A", "batchq", "worker", "-Q", queues),
@@ -47,7 +57,10 @@ def _become_celery(queues: str, pool: str, slots: int, level: str) -> NoReturn:
     "--pool", type=click.Choice(POOLS), default="threads", show_default=True, help="Kind of slots."
 )
 @click.option("--queues", default="llm,cpu", show_default=True, help="Queues to work on.")
-def worker_command(concurrency: int | None, pool: str, queues: str) -> None:
+@_metrics_option
+def worker_command(
+    concurrency: int | None, pool: str, queues: str, metrics_port: int | None
+) -> None:
     """Runs a worker for the broker; a plain `celery -A batchq worker` with good defaults."""
     settings = _broker_settings()
     names = [name.strip().removeprefix("batchq.") for name in queues.split(",") if name.strip()]
@@ -55,14 +68,16 @@ def worker_command(concurrency: int | None, pool: str, queues: str) -> None:
         raise UsageError("--queues names no queue; llm and cpu are the usual ones")
     cores = os.cpu_count() or 1
     slots = concurrency or (cores if pool == "prefork" else CALLS_AT_ONCE)
-    _become_celery(",".join(f"batchq.{name}" for name in names), pool, slots, settings.log_level)
+    whole = ",".join(f"batchq.{name}" for name in names)
+    _become_celery(whole, pool, slots, settings.log_level, metrics_port)
 
 
 @click.command("coordinator")
-def coordinator_command() -> None:
+@_metrics_option
+def coordinator_command(metrics_port: int | None) -> None:
     """Runs a coordinator for the broker: it sends batches out and writes the run folders."""
     settings = _broker_settings()
-    _become_celery(CONTROL_QUEUE, "threads", 1, settings.log_level)
+    _become_celery(CONTROL_QUEUE, "threads", 1, settings.log_level, metrics_port)
 
 
 @click.command("up")

@@ -8,6 +8,7 @@ from batchq.ledger.connection import connect
 from batchq.ledger.memory import MemoryBudgets, MemoryLedger
 from batchq.ledger.progress import RedisProgress
 from batchq.ledger.redis import RedisLedger, summary_of
+from batchq.ledger.tallies import RedisTallies
 
 __all__ = [
     "MemoryBudgets",
@@ -16,6 +17,7 @@ __all__ = [
     "RedisCanaries",
     "RedisLedger",
     "RedisProgress",
+    "RedisTallies",
     "connect",
     "summary_of",
 ]

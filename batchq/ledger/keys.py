@@ -16,6 +16,8 @@ batchq:{RUN}:canary         string  what the first items cost, and what was deci
 batchq:alive:OWNER          string  a process that says it is alive, with a time to live
 batchq:runs                 zset    run -> when it was created, of the runs that are not over
 batchq:due                  zset    run -> when its coordinator should look at it next
+batchq:tally                hash    what all processes counted, for metrics
+batchq:tally:WORKER         hash    what the pool processes of one worker counted
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 ALIVE = "batchq:alive:"
 RUNS = "batchq:runs"
 DUE = "batchq:due"
+TALLY = "batchq:tally"
 SENT_AT = "sent_at"
 """The header of a message that says when its batch was sent, in seconds since the epoch."""
 

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -53,8 +53,13 @@ USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpric
 class RedisLedger:
     """Implements both sides of the ledger; safe to share between threads."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        on_end: Callable[[StepSpec | None, Outcome], None] = lambda _spec, _outcome: None,
+    ) -> None:
         self.client = client
+        self._on_end = on_end  # is told of each outcome that is kept
         folder = Path(__file__).parent
         self._claim = client.register_script((folder / "claim.lua").read_text("utf-8"))
         self._commit = client.register_script((folder / "commit.lua").read_text("utf-8"))
@@ -112,6 +117,8 @@ class RedisLedger:
             ],
             args=[f"{ref.step}:{ref.batch}", ref.index, encode(outcome), line, ref.step, *amounts],
         )
+        if kept:
+            self._on_end(self._specs.get((ref.run, ref.step)), outcome)
         return bool(kept)
 
     @or_queue_error
@@ -132,6 +139,13 @@ class RedisLedger:
     def beat(self, owner: str, ttl_s: float, about: Mapping[str, Any] | None = None) -> None:
         """Says that `owner` is alive for `ttl_s` more seconds; `about` says who that is."""
         self.client.set(keys.ALIVE + owner, json.dumps(about or {}), px=round(ttl_s * 1000))
+
+    @or_queue_error
+    def clock_skew_s(self) -> float:
+        """How far this host's clock is before that of Redis."""
+        before = time.time()
+        seconds, micros = self.client.time()
+        return (before + time.time()) / 2 - (seconds + micros / 1e6)
 
     def spec(self, run: str, step: int) -> StepSpec | None:
         """What a worker needs to know of a step; None if the run is unknown here."""

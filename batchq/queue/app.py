@@ -81,8 +81,9 @@ def make_app(settings: Settings) -> BatchqApp:
     )
     from batchq.queue.coordinator import CoordinatorStep, HeartbeatStep
     from batchq.queue.leave import LeaveStep
+    from batchq.queue.monitor import MetricsStep
 
-    app.steps["worker"].update([CoordinatorStep, HeartbeatStep, LeaveStep])
+    app.steps["worker"].update([CoordinatorStep, HeartbeatStep, LeaveStep, MetricsStep])
     return app
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 from celery import bootsteps
@@ -31,20 +31,36 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Beats until the worker stops."""
-        services = worker.app.services
-        name = f"worker-{socket.gethostname()}-{os.getpid()}"
+        self.services = services = worker.app.services
+        name = heart.worker_name(os.getpid())
         queues = ",".join(sorted(worker.app.amqp.queues.consume_from))
         role = "coordinator" if CONTROL_QUEUE in queues.split(",") else "worker"
         slots = int(worker.concurrency or 0)
         try:
-            heart.beat(services, name, role=role, queues=queues, slots=slots)
+            about: dict[str, Any] = {"role": role, "queues": queues, "slots": slots}
+            heart.beat(services, name, **about, more=self._about())
         except BatchqError as error:
             log.warning("no heartbeat: %s", error)
-        heart.start(services, name, role=role, queues=queues, slots=slots, stop=self.stop_event)
+        heart.start(services, name, **about, stop=self.stop_event, more=self._about)
+
+    def _about(self) -> dict[str, Any]:
+        return {"active": active_items(), "skew_s": round(self.services.ledger.clock_skew_s(), 3)}
 
     def stop(self, _worker: Any) -> None:
-        """Stops beating."""
+        """Stops beating, and leaves no count behind."""
         self.stop_event.set()
+        heart.keep_last_counts(self.services)
+
+
+def active_items() -> dict[str, int]:
+    """How many items run in this worker, by their queue; in its pool, whatever kind that is."""
+    from celery.worker import state  # brings the whole worker, which `submit` does not need
+
+    try:
+        requests = list(state.active_requests)
+    except RuntimeError:  # one began or ended in this moment; the next beat is soon
+        return {}
+    return dict(Counter(one.delivery_info.get("routing_key", "") for one in requests))
 
 
 class CoordinatorStep(bootsteps.StartStopStep):

@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from batchq.errors import QueueError
 from batchq.ledger.keys import ALIVE
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LAST_PATIENCE_S = 1.0
+
 _lock = threading.Lock()
 _owner = ""
 _pid = 0
 _ended = threading.Event()
+_main_pid = 0  # the worker itself, not a process of its pool
 
 
 def owner(services: Services) -> str:
@@ -65,15 +69,20 @@ def start(
     queues: str = "",
     slots: int = 0,
     stop: threading.Event | None = None,
+    more: Callable[[], Mapping[str, Any]] = dict,
 ) -> threading.Thread:
-    """Beats in the background until the process ends or `stop` is set."""
+    """Beats in the background until the process ends or `stop` is set; `more` tells more of it."""
+    global _main_pid
+    if role != "process":
+        _main_pid = os.getpid()
     ended = stop or threading.Event()
     every_s = services.settings.lease_ttl_s / 5
 
     def loop() -> None:
         while not ended.wait(every_s):
             try:
-                beat(services, name, role=role, queues=queues, slots=slots)
+                beat(services, name, role=role, queues=queues, slots=slots, more=more())
+                keep_counts(services)
             except QueueError as error:
                 log.warning("no heartbeat: %s", error)
 
@@ -87,7 +96,47 @@ def bury(services: Services, name: str) -> None:
     services.redis.delete(ALIVE + name)
 
 
-def beat(services: Services, name: str, *, role: str, queues: str = "", slots: int = 0) -> None:
+def keep_counts(services: Services) -> None:
+    """Adds what this process counted to what all did; raises QueueError, and it counts later."""
+    grown = services.tally.drain()
+    try:
+        services.tallies.add(grown, worker=_pool_of(services))
+    except QueueError:
+        services.tally.take_back(grown)
+        raise
+
+
+def keep_last_counts(services: Services) -> None:
+    """Does so at the end of a process, which nobody waits for if Redis is away."""
+    from batchq.services import build_services
+
+    quick = build_services(services.settings, patience_s=LAST_PATIENCE_S)
+    try:
+        quick.tallies.add(services.tally.drain(), worker=_pool_of(services))
+    except QueueError as error:
+        log.info("the last counts are lost: %s", error)
+
+
+def _pool_of(services: Services) -> str:
+    """The worker whose pool this process is in, if that shows the counts of its processes."""
+    is_shown = services.settings.metrics_port and os.getpid() != _main_pid
+    return worker_name(os.getppid()) if is_shown else ""
+
+
+def worker_name(pid: int) -> str:
+    """The name by which a worker of this host is known to be alive."""
+    return f"worker-{socket.gethostname()}-{pid}"
+
+
+def beat(
+    services: Services,
+    name: str,
+    *,
+    role: str,
+    queues: str = "",
+    slots: int = 0,
+    more: Mapping[str, Any] | None = None,
+) -> None:
     """Beats once."""
     about = {
         "role": role,
@@ -97,5 +146,6 @@ def beat(services: Services, name: str, *, role: str, queues: str = "", slots: i
         "queues": queues,
         "slots": slots,
         "memory": host_memory(),
+        **(more or {}),
     }
     services.ledger.beat(name, services.settings.lease_ttl_s, about)
