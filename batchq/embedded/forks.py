@@ -21,6 +21,7 @@ from batchq.embedded.parts import WORKER, Part
 WARM = frozenset({WORKER} if sys.platform.startswith("linux") else ())
 """The modules that are run in a fork."""
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _LATER = ("celery.apps.worker", "batchq.queue.tasks", "batchq.queue.advance")
 
 
@@ -72,9 +73,16 @@ def fork_for(part: Part) -> Fork:
     """Forks; raises Forked in the child."""
     tie = die_with_parent(signal.SIGKILL)
     sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return Fork(pid)
+    # A signal that came before the child has handlers of its own would be lost in its parent's.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        pid = os.fork()
+        if pid:
+            return Fork(pid)
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_DFL)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.setsid()
     if tie is not None:
         tie()
@@ -83,8 +91,6 @@ def fork_for(part: Part) -> Fork:
 
 def become(part: Part) -> NoReturn:
     """Runs a part's module as `python -P -m` does, with its environment and its log."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
     log = os.open(part.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in enumerate((nothing, log, log)):
