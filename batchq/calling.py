@@ -74,20 +74,33 @@ class Caller:
         return reply
 
     def _reserve(self, asked: Reservation) -> Grant:
-        began = self.clock()
-        while True:
-            grant = self.limiter.reserve(asked)
-            if grant.is_granted:
-                self.waited_s = self.clock() - began
-                return grant
-            if grant.wait_s > LONGEST_WAIT_S:
-                raise LimitTimeout(
-                    f"provider {asked.provider.name}: {grant.blocked_by} would make this call wait "
-                    f"{grant.wait_s / 3600:.0f} h"
-                )
-            if grant.wait_s > self.patience_s:
-                raise NotNow(grant.wait_s)
-            self.sleep(min(grant.wait_s, LONGEST_LOOK_S))
+        self.waited_s, grant = wait_for_grant(self.limiter, asked, self.clock, self.sleep)
+        return grant
+
+
+def wait_for_grant(
+    limiter: Limiter,
+    asked: Reservation,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> tuple[float, Grant]:
+    """Asks until a call may be made; returns how long that took, and the grant.
+
+    Raises LimitError if no wait would do, NotNow beyond the patience of the call.
+    """
+    began = clock()
+    while True:
+        grant = limiter.reserve(asked)
+        if grant.is_granted:
+            return clock() - began, grant
+        if grant.wait_s > LONGEST_WAIT_S:
+            raise LimitTimeout(
+                f"provider {asked.provider.name}: {grant.blocked_by} would make this call wait "
+                f"{grant.wait_s / 3600:.0f} h"
+            )
+        if grant.wait_s > asked.patience_s:
+            raise NotNow(grant.wait_s)
+        sleep(min(grant.wait_s, LONGEST_LOOK_S))
 
 
 def feedback_of(error: ProviderError) -> Feedback:

@@ -34,6 +34,10 @@ BASE_URLS = {
 }
 
 
+LIMITS_ALONE = "api"
+"""The kind of a provider that is no model: what tasks call under its limits."""
+
+
 def is_glob(path: str) -> bool:
     """Whether a path holds a wildcard."""
     return any(sign in path for sign in "*?[")
@@ -142,6 +146,10 @@ def _check_provider_of(
         report(where, f"no provider `{named}`", near(str(named), providers, "providers"))
         return
     provider = _mapping(providers[named])
+    if provider.get("kind") == LIMITS_ALONE:
+        message = f"no prompt can be sent to `{named}`: it is of `kind: {LIMITS_ALONE}`"
+        report((*key, "prompt"), message, "a task calls it, under context.limit")
+        return
     has_model = any(level.get("model") for level in (*levels, provider))
     if not has_model and provider.get("kind") != "simulator":
         hint = f"model: NAME under providers.{named}"

@@ -18,6 +18,7 @@ from batchq.errors import TaskError
 from batchq.outcome import Measured
 from batchq.plan import Resources
 from batchq.ports import ItemRef
+from batchq.turns import Turn, Turns
 
 
 class TaskCache(Protocol):
@@ -59,6 +60,14 @@ class Workplace(Protocol):
         """Says that an item does not go on."""
         ...
 
+    def begin(self) -> None:
+        """Notes that a measured task begins, for who would find its process dead."""
+        ...
+
+    def end(self) -> None:
+        """Notes that it has ended."""
+        ...
+
     def reserve(
         self, need: Resources, sleep: Callable[[float], None]
     ) -> AbstractContextManager[None]:
@@ -86,6 +95,7 @@ class TaskContext:
         params: Mapping[str, Any] | None = None,
         state: Any = None,
         workplace: Workplace | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.run = ref.run
         self.step = step
@@ -100,7 +110,9 @@ class TaskContext:
         )
         self._ref = ref
         self._workplace = workplace
+        self._turns = turns
         self._has_told = False
+        self._has_begun = False
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -112,6 +124,22 @@ class TaskContext:
         if self._workplace is not None:
             self._has_told = True
             self._workplace.tell_progress(self._ref, self.item_id, done, total)
+
+    def limit(self, provider: str, tokens: int = 0) -> AbstractContextManager[Turn]:
+        """Waits until a call may be made under the limits of a provider of the manifest.
+
+        The block is the call: one request, and so many tokens. It shares the limits with prompts,
+        over all hosts and runs. A ProviderError that it raises, such as RateLimited, tells the
+        limiter what a prompt's call would.
+        """
+        if self._turns is None:
+            raise TaskError("there are no limits here", kind="task")
+        return self._turns.take(provider, tokens)
+
+    @property
+    def halted(self) -> Exception | None:
+        """Why the function cannot go on, whatever it made of it; see turns.Turns."""
+        return self._turns.halted if self._turns else None
 
     @cached_property
     def temp(self) -> Path:
@@ -154,6 +182,12 @@ class TaskContext:
         shown = Path("items", self._final.parent.name, self._final.name)
         return {"file": str(shown / path.relative_to(self.output)), "bytes": path.stat().st_size}
 
+    def begin(self) -> None:
+        """Notes that the function begins, for who would find this process dead."""
+        if self._workplace is not None:
+            self._workplace.begin()
+            self._has_begun = True
+
     def files(self) -> list[Path]:
         """The files in the output folder."""
         if "output" not in vars(self):
@@ -171,6 +205,8 @@ class TaskContext:
         for name in ("temp", "output"):
             if folder := vars(self).get(name):
                 shutil.rmtree(folder, ignore_errors=True)
+        if self._has_begun and self._workplace is not None:
+            self._workplace.end()
         if self._has_told and self._workplace is not None:
             self._workplace.end_progress(self._ref, self.item_id)
 

@@ -64,10 +64,14 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class NamedJob:
-    """A job as it is run: its unique name, and all of its parameters."""
+    """A job as it is run: its unique name, and all of its parameters.
+
+    `setting` is what the repeats of one setting are called together; "" for a job without.
+    """
 
     name: str
     params: Params
+    setting: str = ""
 
 
 class ExpandError(ValueError):
@@ -90,9 +94,9 @@ def expand(experiment: Experiment) -> list[NamedJob]:
     places: dict[str, Key] = {}
     for index, job in enumerate(experiment.jobs):
         params = {**experiment.config, **job.params}
-        for name, values in _repeated(job.name, params, job.repeats, 0):
-            _claim(places, name, ("jobs", index, "name"))
-            jobs.append(NamedJob(name, values))
+        for named in _repeated(job.name, params, job.repeats, 0):
+            _claim(places, named.name, ("jobs", index, "name"))
+            jobs.append(named)
     if experiment.matrix is not None:
         for named in _of_matrix(experiment.matrix, experiment.config):
             _claim(places, named.name, ("matrix", "name"))
@@ -142,9 +146,9 @@ def _of_matrix(matrix: Matrix, config: Params) -> list[NamedJob]:
     params = [{**config, **matrix.base_params, **one} for one in (*combinations, *added)]
     names = _names(matrix, keys, params)
     return [
-        NamedJob(name, values)
+        named
         for base, one in zip(names, params, strict=True)
-        for name, values in _repeated(base, one, matrix.repeats, matrix.seed)
+        for named in _repeated(base, one, matrix.repeats, matrix.seed)
     ]
 
 
@@ -259,22 +263,21 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-def _repeated(
-    name: str, params: Params, repeats: int, seed: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _repeated(name: str, params: Params, repeats: int, seed: int) -> Iterator[NamedJob]:
     """The repeats of a job. Each has a `seed` of its own, which all settings share.
 
     So the second repeats of two settings differ in the setting alone.
     """
     if repeats == 1:
-        yield name.replace("{repeat}", "1"), dict(params)
+        yield NamedJob(name.replace("{repeat}", "1"), dict(params))
         return
+    setting = name.replace("{repeat}", "*")
     base = params.get("seed", seed)
     for number in range(1, repeats + 1):
         digest = hashlib.sha256(f"{base}/{number}".encode()).digest()
         own = int.from_bytes(digest[:4], "big") >> 1  # 31 bits: what every generator takes
         given = name.replace("{repeat}", str(number)) if "{repeat}" in name else f"{name}_r{number}"
-        yield given, {**params, "seed": own}
+        yield NamedJob(given, {**params, "seed": own}, setting)
 
 
 def _names(matrix: Matrix, keys: Sequence[Params], params: Sequence[Params]) -> list[str]:

@@ -102,7 +102,7 @@ def check_expansion(manifest: Manifest, report: Report) -> None:
         report(error.key, str(error), error.hint)
         return
     wanted = manifest.report.baseline if manifest.report else ""
-    names = [job.name for job in jobs]
+    names = [*dict.fromkeys(name for job in jobs for name in (job.name, job.setting) if name)]
     if wanted and wanted not in names:
         close = difflib.get_close_matches(wanted, names, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"jobs: {', '.join(names[:5])}"

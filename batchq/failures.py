@@ -37,6 +37,7 @@ _ADVICE = {
     "context_too_long": "shorten the prompt or the item, or choose a larger model",
     "internal": "a fault in batchq: please report it",
     "limit": "raise `timeout`, or lower what one request needs",
+    "memory": "let fewer run at a time (`resources: {memory: 6G}`), or let one need less",
     "not_json": "another answer may be JSON; an `output_schema` helps the model",
     "not_serializable": "mend the function: it has to return JSON",
     "prompt": "mend the prompt: it names what the item does not have",

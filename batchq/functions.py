@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from batchq.context import TaskContext
-from batchq.errors import ProviderError, TaskError
+from batchq.errors import LimitError, ProviderError, TaskError
 from batchq.measure import Meter, numbers_in
 from batchq.outcome import Json
 from batchq.plan import Item, StageSpec, Stats, StepSpec
@@ -33,6 +33,8 @@ def call_task(
         context.state = _state_of(stage, step, allowed)
     meter = Meter()
     with context:
+        if step.stats:
+            context.begin()
         try:
             with meter if step.stats else nullcontext():
                 value = _called(function, stage, step, [item.data, dict(step.params), context])
@@ -73,10 +75,22 @@ def _metrics(
 def _called(
     function: Callable[..., Any], stage: StageSpec, step: StepSpec, arguments: list[Any]
 ) -> Any:
+    """What a function gives, unless it waited in vain: what it made of that is no answer."""
+    context: TaskContext = arguments[-1]
+    try:
+        return _answered(function, stage, step, arguments)
+    finally:
+        if context.halted is not None:
+            raise context.halted
+
+
+def _answered(
+    function: Callable[..., Any], stage: StageSpec, step: StepSpec, arguments: list[Any]
+) -> Any:
     try:
         with time_limit(step.timeout_s):
             return function(*arguments[: _arity(function)])
-    except (ProviderError, TaskError):
+    except (ProviderError, TaskError, LimitError):
         raise
     except TimeIsUp as error:
         message = f"{stage.task} did not end within {step.timeout_s:g} s"
@@ -84,10 +98,17 @@ def _called(
     except SystemExit as error:
         message = f"{stage.task} called sys.exit({error.code!r})"
         raise TaskError(message, kind="task") from error
+    except MemoryError as error:
+        raise TaskError(_no_memory(stage.task, error), kind="memory") from error
     except Exception as error:
         # The border to user code: whatever it raises is data about this item.
         message = f"{type(error).__name__}: {error}"
         raise TaskError(message, kind="task", retryable=True) from error
+
+
+def _no_memory(task: str, error: MemoryError) -> str:
+    """Python says nothing of how much it wanted, NumPy does."""
+    return f"{task} ran out of memory" + (f": {error}" if str(error) else "")
 
 
 def _state_of(stage: StageSpec, step: StepSpec, allowed: Sequence[str]) -> Any:

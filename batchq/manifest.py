@@ -109,9 +109,11 @@ def _cache(value: Any) -> Any:
 
 
 class Provider(Part):
-    """A named LLM endpoint."""
+    """A named LLM endpoint, or another API whose limits tasks keep."""
 
-    kind: str = Field(description="openai, anthropic, simulator, or an entry point's name.")
+    kind: str = Field(
+        description="openai, anthropic, simulator, api (tasks call it), or an entry point's name."
+    )
     base_url: str = Field("", description="URL before /chat/completions or /v1/messages.")
     api_key_env: VariableName | None = Field(
         None, description="Name of the variable that holds the key; never the key."

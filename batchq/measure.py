@@ -16,7 +16,7 @@ from batchq.outcome import Json, Measured
 from batchq.prompts import flatten
 
 _RESET_PEAK = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
+_STATUS = "/proc/{}/status"
 _UNIT = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
 
 
@@ -35,7 +35,7 @@ class Meter:
     def __enter__(self) -> Self:
         with suppress(OSError):
             _RESET_PEAK.write_text("5", "ascii")
-        self._children_peak = _peak_of_children()
+        self._children_peak = peak_of_children()
         self._began, self._cpu = time.monotonic(), _cpu_s()
         return self
 
@@ -47,7 +47,7 @@ class Meter:
     ) -> None:
         self.seconds = round(time.monotonic() - self._began, 3)
         self.cpu_s = round(_cpu_s() - self._cpu, 3)
-        children = _peak_of_children()
+        children = peak_of_children()
         own = _peak()
         self.peak_bytes = max(own, children if children > self._children_peak else 0)
 
@@ -68,15 +68,21 @@ def _cpu_s() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def _peak() -> int:
+def peak_of(process: int | str) -> int:
+    """The most bytes of memory that a process, or `self`, had; 0 where nobody says."""
     with suppress(OSError):
-        for line in _STATUS.read_text("ascii", "replace").splitlines():
+        for line in Path(_STATUS.format(process)).read_text("ascii", "replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+    return 0
 
 
-def _peak_of_children() -> int:
+def _peak() -> int:
+    return peak_of("self") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+
+def peak_of_children() -> int:
+    """The most bytes of memory that any child of this process had that has ended."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _UNIT
 
 

@@ -57,7 +57,8 @@ class ItemError:
     """Why an item, or one attempt at it, failed.
 
     `kind` is one word that failures are grouped by: the kinds of `batchq.errors`, and
-    `prompt`, `task`, `command`, `not_serializable`, `worker_lost`, `cancelled`, `internal`.
+    `prompt`, `task`, `command`, `memory`, `not_serializable`, `worker_lost`, `cancelled`,
+    `internal`.
     """
 
     kind: str

@@ -158,6 +158,7 @@ class StepSpec:
     """All that a worker needs to run an item of one step; `number` counts from 1.
 
     `params` are the parameters handed to task functions. `timeout_s` bounds one attempt.
+    `providers` are those whose limits task functions may keep.
     """
 
     number: int
@@ -169,6 +170,7 @@ class StepSpec:
     save_prompts: bool = True
     resources: Resources | None = None
     stats: Stats | None = None
+    providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,6 @@ from pathlib import Path
 
 from batchq.plan import Resources
 
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-def host_memory() -> int:
-    """The bytes of memory that this host, or the container that this is, may use."""
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        text = _CGROUP_LIMIT.read_text("ascii").strip()
-    except OSError:
-        return whole
-    return min(whole, int(text)) if text.isdecimal() else whole
-
 
 class Room:
     """What is reserved on this host, in a file of the home folder; what dead processes held is not.

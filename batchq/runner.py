@@ -23,6 +23,7 @@ from batchq.errors import (
     UnknownModel,
 )
 from batchq.functions import call_task
+from batchq.losses import LOST, MAX_STARTS
 from batchq.outcome import Attempt, ItemError, Json, Measured, Outcome, SentPrompt, State, Usage
 from batchq.plan import Item, StageSpec, StepSpec, decode, encode
 from batchq.ports import TRIED, Claim, ItemRef, WorkerLedger
@@ -36,19 +37,10 @@ from batchq.stages import (
     merged,
     run_command,
 )
+from batchq.turns import Turns
 
 log = logging.getLogger(__name__)
 
-MAX_STARTS = 3
-"""An item that took its process down this often is given up."""
-
-LOST = (
-    "its process died {times} times while it ran: look for a crash, os._exit or too little memory"
-)
-NOT_STARTED = (
-    "it was sent several times and no worker started it: see why in their logs, and whether all "
-    "hosts run the same version of batchq"
-)
 RAW_LIMIT = 20_000
 LOOK_EVERY_S = 1.0
 HOPELESS = (AuthFailed, UnknownModel)
@@ -348,15 +340,13 @@ class _Try:
 
 def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
     step, tools = walk.step, walk.tools
+    place = f"{walk.ref.run}/{step.number}/{walk.ref.index}/{stage.name}"
     if stage.kind == "prompt":
         talk = Conversation.begin(stage, data)
         walk.prompts.append(SentPrompt(stage.name, talk.text))
 
         def ask(number: int) -> StageResult:
-            lease = (
-                f"{walk.ref.run}/{step.number}/{walk.ref.index}/{stage.name}/{number}/{walk.owner}"
-            )
-            return call_model(talk, step, lease, tools)
+            return call_model(talk, step, f"{place}/{number}/{walk.owner}", tools)
 
         return _Try(walk, stage, ask, talk)
     if stage.kind == "command":
@@ -364,8 +354,11 @@ def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
     item = replace(walk.item, data=data)
 
     def call(number: int) -> StageResult:
+        lease = f"{place}/{number}/{walk.owner}"
+        turns = Turns(step.providers, tools.limiter, tools.clock, tools.sleep, lease)
+        names = (step.name, item.id, number)
         context = TaskContext(
-            walk.ref, step.name, item.id, number, params=step.params, workplace=tools.workplace
+            walk.ref, *names, params=step.params, workplace=tools.workplace, turns=turns
         )
         try:
             return StageResult(call_task(stage, item, step, context, tools.tasks))
@@ -373,24 +366,3 @@ def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
             walk.measured = context.measured
 
     return _Try(walk, stage, call)
-
-
-def lost(item: Item, starts: int, now: float) -> Outcome:
-    """The outcome of an item whose process died each time it ran, or that nobody ever started."""
-    error = ItemError("worker_lost", LOST.format(times=starts))
-    if not starts:
-        error = ItemError("not_started", NOT_STARTED)
-    return given_up(item, error, now)
-
-
-def given_up(item: Item, error: ItemError, now: float) -> Outcome:
-    """The outcome of an item that could not say itself why it failed."""
-    return Outcome(
-        item_id=item.id,
-        index=item.index,
-        state=State.FAILED,
-        error=error,
-        attempts=(Attempt(number=1, started_at=now, duration_s=0.0, error=error),),
-        started_at=now,
-        ended_at=now,
-    )

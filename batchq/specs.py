@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -77,6 +77,7 @@ def build_spec(planning: Planning, step: Step, number: int) -> StepSpec:
         save_prompts=step.save_prompts,
         resources=_resources(step),
         stats=_stats(step),
+        providers=_limited(planning) if any(one.kind == "task" for one in stages) else {},
     )
 
 
@@ -86,10 +87,10 @@ def _resources(step: Step) -> Resources | None:
 
 
 def _stats(step: Step) -> Stats | None:
-    if not (step.save_stats or step.analyze):
+    if not (step.save_stats or step.analyze or step.metrics):
         return None
     function = step.analyze if isinstance(step.analyze, str) else ""
-    return Stats(bool(step.analyze), function, tuple(step.metrics or ()))
+    return Stats(bool(step.analyze or step.metrics), function, tuple(step.metrics or ()))
 
 
 def _stage(planning: Planning, step: Step, work: Work, name: str) -> StageSpec:
@@ -151,27 +152,39 @@ def _provider(planning: Planning, name: str | None, model: str | None) -> Provid
     providers = planning.manifest.providers
     name = name or next(iter(providers))  # checks: the only one, where none is named
     provider = providers[name]
-    model = model or provider.model or "simulator"
-    base_url = provider.base_url or BASE_URLS.get(provider.kind, "")
+    made = _spec(planning, name, model or provider.model or "simulator")
     prices = provider.prices
     if prices is not None:
         known: Prices | None = Prices(prices.input_per_1m, prices.output_per_1m)
     else:
-        known = find_prices(planning.prices, name, provider.kind, base_url, model)
+        known = find_prices(planning.prices, name, provider.kind, made.base_url, made.model)
     if known is None:
-        warning = f"no prices for {provider.kind}/{model}: its cost is not counted"
+        warning = f"no prices for {provider.kind}/{made.model}: its cost is not counted"
         if not has_list_prices():
             warning += "; `pip install 'batchq[prices]'` brings the list prices of vendors"
         if warning not in planning.warnings:
             planning.warnings.append(warning)
+    return replace(made, prices=known)
+
+
+def _limited(planning: Planning) -> dict[str, ProviderSpec]:
+    """The providers by name, for tasks that call them: what that costs is their business."""
+    return {
+        name: _spec(planning, name, provider.model)
+        for name, provider in planning.manifest.providers.items()
+    }
+
+
+def _spec(planning: Planning, name: str, model: str) -> ProviderSpec:
+    """A provider as it is called, without its prices."""
+    provider = planning.manifest.providers[name]
     return ProviderSpec(
         name=name,
         kind=provider.kind,
-        base_url=base_url,
+        base_url=provider.base_url or BASE_URLS.get(provider.kind, ""),
         model=model,
         api_key_env=provider.api_key_env or "",
         limits=_limits(provider),
-        prices=known,
         timeout_s=provider.timeout,
         simulator=dict(provider.simulator),
         cache=None if provider.cache is None else CacheSpec(provider.cache.max_age),

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from batchq.calling import NotNow
 from batchq.errors import TaskError
+from batchq.memory import host_memory
 from batchq.plan import Resources, is_remote
 from batchq.ports import ItemRef
-from batchq.room import Room, host_memory
+from batchq.room import Room
 from batchq.store.names import safe_name
+from batchq.vitals import Vitals
 
 if TYPE_CHECKING:
     import diskcache
@@ -100,6 +102,7 @@ class LocalWorkplace:
         self._ledger = ledger
         self._progress = progress
         self._home = home
+        self._vitals = Vitals(home)
         self._folders: dict[str, str] = {}
         self._told: dict[str, float] = {}
 
@@ -132,6 +135,14 @@ class LocalWorkplace:
     def end_progress(self, ref: ItemRef, item_id: str) -> None:
         """See context.Workplace."""
         self._progress().end(ref, item_id)
+
+    def begin(self) -> None:
+        """See context.Workplace."""
+        self._vitals.begin()
+
+    def end(self) -> None:
+        """See context.Workplace."""
+        self._vitals.end()
 
     @contextmanager
     def reserve(self, need: Resources, sleep: Callable[[float], None]) -> Iterator[None]:

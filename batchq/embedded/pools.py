@@ -66,13 +66,19 @@ def with_base_urls(plan: Plan, urls: Mapping[str, str]) -> Plan:
     """Points providers, by name, to the servers that were started for them."""
 
     def in_stage(stage: StageSpec) -> StageSpec:
-        if stage.provider is None or stage.provider.name not in urls:
+        if stage.provider is None:
             return stage
-        url = urls[stage.provider.name]
-        return replace(stage, provider=replace(stage.provider, base_url=url, is_started=True))
+        return replace(stage, provider=placed(stage.provider))
+
+    def placed(provider: ProviderSpec) -> ProviderSpec:
+        if provider.name not in urls:
+            return provider
+        return replace(provider, base_url=urls[provider.name], is_started=True)
 
     def in_step(step: StepPlan) -> StepPlan:
-        return replace(step, spec=replace(step.spec, stages=tuple(map(in_stage, step.spec.stages))))
+        stages = tuple(map(in_stage, step.spec.stages))
+        limited = {name: placed(one) for name, one in step.spec.providers.items()}
+        return replace(step, spec=replace(step.spec, stages=stages, providers=limited))
 
     return replace(plan, steps=tuple(map(in_step, plan.steps)))
 

@@ -22,12 +22,12 @@ from batchq.collate import (
     room_for,
 )
 from batchq.errors import BatchqError, PlanError, QueueError, StoreError
+from batchq.losses import lost
 from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.queue.gate import Gate
-from batchq.runner import lost
 from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
 from batchq.store.earlier import with_earlier
 from batchq.store.reopen import lay_out

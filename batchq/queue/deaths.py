@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
 from batchq.errors import BatchqError
-from batchq.outcome import ItemError
+from batchq.losses import MAX_STARTS, given_up
+from batchq.measure import peak_of, peak_of_children
+from batchq.memory import oom_kills
+from batchq.outcome import ItemError, Measured
 from batchq.queue import heart
 from batchq.queue.message import RUN_ITEM, decode_message
-from batchq.runner import MAX_STARTS, given_up
+from batchq.vitals import Vitals
 
 if TYPE_CHECKING:
     from batchq.services import Services
@@ -33,27 +36,9 @@ _CRASHES = {
     signal.SIGFPE: "an arithmetic fault",
     signal.SIGABRT: "an abort",
 }
-_OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
-
-
-def oom_kills() -> int:
-    """How often the kernel has killed a process here for want of memory; 0 where it does not say.
-
-    The container's own count goes before that of the host.
-    """
-    for path in _OOM_COUNTERS:
-        try:
-            lines = path.read_text("ascii").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-    return 0
-
 
 _killed_before = oom_kills()
+_peak_before = peak_of_children()
 
 
 def note_death(services: Services, name: str, arguments: Any, error: BaseException) -> None:
@@ -80,7 +65,12 @@ def _note(services: Services, message: dict[str, Any], error: BaseException) -> 
     if is_late or lease.starts > min(spec.retry.max_retries, MAX_STARTS - 1):
         problem = ItemError("timeout" if is_late else "worker_lost", reason_of(error))
         log.error("item %s failed: %s", item.id, problem.message)
-        services.ledger.commit(ref, given_up(item, problem, time.time()))
+        now, pid = time.time(), heart.pid_here(lease.owner) or 0
+        began = Vitals(services.settings.home).take(pid)
+        peak = peak_of(pid) if is_late else _peak_of_the_dead()
+        measured = Measured(round(now - (began or now), 3), peak_bytes=peak) if spec.stats else None
+        outcome = given_up(item, problem, now, began=began, measured=measured)
+        services.ledger.commit(ref, outcome)
     else:
         heart.bury(services, lease.owner)
 
@@ -128,3 +118,11 @@ def reason_of(error: BaseException) -> str:
     if found := _STATUS.search(text):
         return f"its process ended itself with exit status {found[1]}"
     return f"its process died: {text}"
+
+
+def _peak_of_the_dead() -> int:
+    """The peak of the memory of the child that died last, if none before it had a higher one."""
+    global _peak_before
+    now, before = peak_of_children(), _peak_before
+    _peak_before = now
+    return now if now > before else 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchq.errors import QueueError
 from batchq.ledger.keys import ALIVE
-from batchq.room import host_memory
+from batchq.memory import host_memory
 from batchq.version import __version__
 
 if TYPE_CHECKING:

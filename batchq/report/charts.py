@@ -25,12 +25,15 @@ class Bar:
     high: float
 
 
-def histogram(values: Sequence[float]) -> list[Bar]:
-    """Counts values in intervals of one width: few for few values."""
+def histogram(values: Sequence[float], most: float = math.inf) -> list[Bar]:
+    """Counts values in intervals of one width: few for few values.
+
+    Those beyond `most` are in the last interval: a long tail would press all others into one.
+    """
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return []
-    low, high = min(known), max(known)
+    low, high = min(known), min(max(known), most)
     if low == high:
         return [Bar(1.0, len(known), low, high)]
     bars = min(BARS, max(5, math.ceil(2 * math.sqrt(len(known)))))
@@ -43,6 +46,38 @@ def histogram(values: Sequence[float]) -> list[Bar]:
         Bar(count / most, count, low + at * width, low + (at + 1) * width)
         for at, count in enumerate(counts)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What got done over time: a bar an interval, and the highest and the mean rate a minute."""
+
+    bars: Sequence[Bar]
+    highest: float
+    mean: float
+    span_s: float
+
+
+FLOW_BARS = 60
+
+
+def flow(amounts: Sequence[tuple[float, float]]) -> Flow | None:
+    """Adds amounts up by the moment they came; None if they came all at once."""
+    moments = [at for at, _ in amounts if at]
+    if not moments or min(moments) == max(moments):
+        return None
+    low, span = min(moments), max(moments) - min(moments)
+    number = min(FLOW_BARS, max(12, len(amounts) // 2))
+    sums = [0.0] * number
+    for at, amount in amounts:
+        if at:
+            sums[min(number - 1, int((at - low) / span * number))] += amount
+    most, width = max(sums), span / number
+    bars = [
+        Bar(one / most if most else 0.0, round(one), at * width, (at + 1) * width)
+        for at, one in enumerate(sums)
+    ]
+    return Flow(bars, most / width * 60, sum(sums) / span * 60, span)
 
 
 @dataclass(frozen=True, slots=True)

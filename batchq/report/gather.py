@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
+from batchq.amounts import count
 from batchq.errors import StoreError, UsageError
+from batchq.expand import Experiment, expand
 from batchq.failures import Failure, group_failures
-from batchq.outcome import Json, Outcome, Summary
-from batchq.plan import Goal, Plan, ReportSpec
-from batchq.report.tables import MEASURES, TOOK, Report, Row, StepFigures
+from batchq.outcome import Json, Outcome
+from batchq.plan import Goal, Plan, ReportSpec, StepPlan
+from batchq.report.figures import USUAL_METRICS, StepFigures
+from batchq.report.tables import MEASURES, TOOK, Report, Row
 
 if TYPE_CHECKING:
     from batchq.store import RunFolder
@@ -36,29 +40,10 @@ def gather(
     """
     plan, spec = folder.read_plan(), folder.read_plan().report or ReportSpec()
     metadata = folder.read_metadata()
-    steps: list[StepFigures] = []
-    failed: list[Failure] = []
-    ended: list[float] = []
-    jobs: list[Row] = []
-    axes: list[str] = []
-    written = 0
+    seen = _Seen()
     for step in plan.steps:
-        summary, durations = Summary(), []
-        settings: dict[int, Mapping[str, Json]] = {}
-        if step.input.experiment is not None:
-            axes = _axes(plan, folder)
-            settings = {item.index: item.data for item in folder.all_items(step.spec.number)}
-            written = sum(job.repeats for job in step.input.experiment.jobs)
-        for outcome in folder.merged(step.spec.number):
-            summary += Summary.of(outcome)
-            durations.append(outcome.ended_at - outcome.started_at)
-            ended.append(outcome.ended_at)
-            if outcome.error is not None:
-                failed.append(Failure(outcome.item_id, step.spec.name, outcome.error))
-            if settings:
-                row = _row(outcome, settings.get(outcome.index, {}), axes)
-                jobs.append(replace(row, is_of_matrix=outcome.index >= written))
-        steps.append(StepFigures(step.spec.name, summary, durations))
+        seen.read(step, folder, spec)
+    jobs, axes = seen.jobs, seen.axes
     names = _metrics(jobs, spec)
     wanted = metric or next((one.name for one in spec.metrics), None)
     return Report(
@@ -66,7 +51,7 @@ def gather(
         pipeline=plan.pipeline,
         version=metadata.version,
         state=metadata.status if metadata.ended else "under way",
-        about=_about(folder, plan, metadata),
+        about=_about(folder, plan, metadata, seen),
         jobs=jobs,
         axes=axes,
         metrics=names,
@@ -74,18 +59,69 @@ def gather(
         goal=goal or _goal(spec, wanted, names),
         baseline=_baseline(baseline, spec, jobs),
         planned=plan.steps[0].items,
-        steps=steps,
-        failures=group_failures(failed),
-        ended_at=sorted(ended),
+        steps=seen.steps,
+        failures=group_failures(seen.failed),
+        ended_at=sorted(seen.ended),
+        tokens_at=seen.tokens,
+        worked_s=_worked_s(metadata, seen.ended),
         warnings=_warnings(jobs, names),
     )
+
+
+@dataclass
+class _Seen:
+    """What is gathered on one way through all outcomes."""
+
+    steps: list[StepFigures] = field(default_factory=list)
+    jobs: list[Row] = field(default_factory=list)
+    axes: list[str] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+    tokens: list[tuple[float, int]] = field(default_factory=list)
+    hosts: Counter[str] = field(default_factory=Counter)
+
+    def read(self, step: StepPlan, folder: RunFolder, spec: ReportSpec) -> None:
+        """Takes up the outcomes of a step."""
+        number, experiment = step.spec.number, step.input.experiment
+        names = step.spec.stats.only if step.spec.stats else ()
+        wanted = [one.name for one in spec.metrics] or [*names] or USUAL_METRICS
+        figures = StepFigures(step.spec.name, wanted=() if experiment else wanted)
+        settings: Mapping[int, Mapping[str, Json]] = {}
+        repeats: Mapping[str, str] = {}
+        if experiment is not None:
+            self.axes = _axes(experiment, folder, number)
+            settings = {item.index: item.data for item in folder.all_items(number)}
+            repeats = {job.name: job.setting for job in expand(experiment) if job.setting}
+        written = sum(job.repeats for job in experiment.jobs) if experiment else 0
+        for outcome in folder.merged(number):
+            self._add(figures, outcome)
+            if experiment is not None:
+                row = _row(outcome, settings.get(outcome.index, {}), self.axes)
+                setting = repeats.get(outcome.item_id, "")
+                self.jobs.append(
+                    replace(row, is_of_matrix=outcome.index >= written, setting=setting)
+                )
+        self.steps.append(figures)
+
+    def _add(self, figures: StepFigures, outcome: Outcome) -> None:
+        figures.add(outcome)
+        self.ended.append(outcome.ended_at)
+        if outcome.usage.tokens:
+            self.tokens.append((outcome.ended_at, outcome.usage.tokens))
+        if outcome.worker:
+            host = outcome.worker.rpartition("-")[0].rpartition("-")[0]
+            self.hosts[host or outcome.worker] += 1
+        if outcome.error is not None:
+            self.failed.append(Failure(outcome.item_id, figures.name, outcome.error))
 
 
 def _row(outcome: Outcome, params: Mapping[str, Json], axes: Sequence[str]) -> Row:
     measured = outcome.measured
     took = {TOOK: round(outcome.ended_at - outcome.started_at, 3)}
     if measured is not None:
-        took = {name: getattr(measured, name) for name in MEASURES}
+        known = {name: getattr(measured, name) for name in MEASURES}
+        # Of a process that was killed nobody knows all.
+        took = {name: value for name, value in known.items() if value or outcome.is_ok}
     return Row(
         name=outcome.item_id,
         is_ok=outcome.is_ok,
@@ -97,18 +133,17 @@ def _row(outcome: Outcome, params: Mapping[str, Json], axes: Sequence[str]) -> R
     )
 
 
-def _axes(plan: Plan, folder: RunFolder) -> list[str]:
+def _axes(experiment: Experiment, folder: RunFolder, step: int) -> list[str]:
     """The axes of the matrix, else the parameters that differ between the jobs."""
-    (step,) = (one for one in plan.steps if one.input.experiment is not None)
-    experiment = step.input.experiment
-    assert experiment is not None
     if experiment.matrix is not None:
         return [axis for axis, values in experiment.matrix.axes.items() if len(values) > 1]
     seen: dict[str, set[str]] = {}
-    for item in folder.all_items(step.spec.number):
+    for item in folder.all_items(step):
         for name, value in item.data.items():
             seen.setdefault(name, set()).add(repr(value))
-    return [name for name, values in seen.items() if len(values) > 1][:MOST_AXES]
+    has_repeats = any(job.repeats > 1 for job in experiment.jobs)
+    names = [name for name, values in seen.items() if len(values) > 1]
+    return [name for name in names if name != "seed" or not has_repeats][:MOST_AXES]
 
 
 def _metrics(jobs: Iterable[Row], spec: ReportSpec) -> list[str]:
@@ -137,7 +172,7 @@ def _goal(spec: ReportSpec, wanted: str | None, names: Sequence[str]) -> Goal:
 
 
 def _baseline(given: str | None, spec: ReportSpec, jobs: Sequence[Row]) -> str:
-    names = [row.name for row in jobs]
+    names = [*dict.fromkeys(name for row in jobs for name in (row.name, row.setting) if name)]
     if given is not None and given not in names:
         shown = ", ".join(names[:10])
         raise UsageError(f"--baseline {given}: no job is called so; there are {shown}")
@@ -159,10 +194,21 @@ def _warnings(jobs: Sequence[Row], names: Sequence[str]) -> list[str]:
     return found
 
 
-def _about(folder: RunFolder, plan: Plan, metadata: Any) -> dict[str, str]:
+def _worked_s(metadata: Any, ended: Sequence[float]) -> float:
+    """How long the run was at work; of one under way, until its newest outcome."""
+    if metadata.ended:
+        return float(metadata.duration_seconds)
+    began = datetime.fromisoformat(metadata.timestamp).timestamp()
+    return max(0.0, max(ended, default=began) - began)
+
+
+def _about(folder: RunFolder, plan: Plan, metadata: Any, seen: _Seen) -> dict[str, str]:
     """Where the run came from: what its lock says, where that can be read."""
+    models = sum((step.models for step in seen.steps), Counter[str]())
     about = {
         "manifest": plan.manifest_path,
+        "models": ", ".join(f"{name} ({count(n, 'call')})" for name, n in models.most_common()),
+        "hosts": ", ".join(f"{name} ({count(n, 'item')})" for name, n in seen.hosts.most_common(8)),
         "started": metadata.timestamp,
         "duration": f"{metadata.duration_seconds:.1f} s" if metadata.ended else "under way",
         "label": metadata.pipeline_status,

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from batchq.amounts import money
+from batchq.amounts import duration, money
 from batchq.report import charts
+from batchq.report.figures import SHARES, percentile, spread_of
+from batchq.report.repeats import settings_of
 from batchq.report.tables import MEASURES, Report, effects_of, heatmap_of, setting_text
 from batchq.report.texts import (
+    causes_text,
     delta_text,
     measures_text,
     number_text,
+    size_text,
+    spread_text,
     state_text,
     took_text,
     verdict,
@@ -24,6 +32,8 @@ MAX_ROWS = 500
 """Most jobs that the page lists: a browser becomes slow beyond it; `summary.csv` has them all."""
 
 _LEAST_FOR_HISTOGRAM = 8
+_TAIL = 0.99
+_MOST_METRICS = 8
 
 
 def report_page(report: Report) -> str:
@@ -38,17 +48,20 @@ def report_page(report: Report) -> str:
         took=took_text,
         setting=setting_text,
         breakable=_breakable,
+        spread=spread_text,
+        causes=causes_text,
     )
     heatmap = heatmap_of(report)
     scales, paths = charts.parallel(report) if len(report.axes) > 2 else ([], [])
-    durations = [one for step in report.steps for one in step.durations]
     source = files("batchq.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
         report=report,
         verdict=verdict(report),
         state=state_text(report),
+        tiles=_tiles(report),
+        settings=settings_of(report),
         columns=_columns(report),
-        has_calls=any(step.summary.usage.calls for step in report.steps),
+        most=MAX_ROWS,
         rows=report.ranked[:MAX_ROWS],
         hidden=max(0, len(report.ranked) - MAX_ROWS),
         effects=[(one, charts.spans_of(one, report)) for one in effects_of(report)],
@@ -59,7 +72,12 @@ def report_page(report: Report) -> str:
         width=charts.WIDTH,
         height=charts.HEIGHT,
         edge=charts.EDGE,
-        histograms=_histograms(report, durations),
+        flows=_flows(report),
+        histograms=_histograms(report),
+        calls=_calls(report),
+        costs=_costs(report),
+        shares=SHARES,
+        percentile=percentile,
         money=money,
         made=time.strftime("%Y-%m-%d %H:%M"),
     )
@@ -76,21 +94,136 @@ def _breakable(name: str) -> Markup:
     return Markup("_<wbr>").join(name.split("_"))  # which escapes the pieces
 
 
-def _histograms(
-    report: Report, durations: list[float]
-) -> list[tuple[str, str, str, list[charts.Bar]]]:
-    """Title, least, most and bars of what is worth a look at its distribution."""
-    found = []
-    if len(durations) >= _LEAST_FOR_HISTOGRAM:
-        ends = took_text(min(durations)), took_text(max(durations))
-        found.append(("Duration", *ends, charts.histogram(durations)))
-    for metric in report.metrics[:6]:
-        values = [value for row in report.jobs if (value := row.value(metric)) is not None]
-        if len(values) >= _LEAST_FOR_HISTOGRAM and min(values) < max(values):
-            ends = number_text(min(values)), number_text(max(values))
-            found.append((metric, *ends, charts.histogram(values)))
-    ended = [moment for moment in report.ended_at if moment]
-    if len(ended) >= _LEAST_FOR_HISTOGRAM and ended[-1] > ended[0]:
-        span = took_text(ended[-1] - ended[0])
-        found.append(("Items done over time", "0s", span, charts.histogram(ended)))
+def _tiles(report: Report) -> list[tuple[str, str, str]]:
+    """The figures of the whole run: name, value, and what there is to add."""
+    ok = sum(step.summary.ok for step in report.steps)
+    failed = sum(step.summary.failed for step in report.steps)
+    summaries = [step.summary for step in report.steps]
+    what = "jobs" if report.jobs else "items"
+    found = [(what, f"{ok:,}", f"{failed:,} failed" if failed else "all ok" if ok else "")]
+    if report.worked_s:
+        rate = (ok + failed) / report.worked_s * 60
+        found.append(("time", duration(report.worked_s), f"{number_text(rate)} {what}/min"))
+    cpu = sum(row.measures.get("cpu_s", 0.0) for row in report.jobs)
+    if cpu:
+        peak = max(row.measures.get("peak_bytes", 0.0) for row in report.jobs)
+        found.append(("CPU time", duration(cpu), f"at most {size_text(peak)} a job"))
+    calls = sum(one.usage.calls for one in summaries)
+    if calls:
+        retries, cached = sum(s.retries for s in summaries), sum(s.cached for s in summaries)
+        more = f"{retries:,} retries" + (f", {cached:,} items from cache" if cached else "")
+        found.append(("calls", f"{calls:,}", more))
+        latencies = [one for step in report.steps for one in step.latencies]
+        p50, p95 = (took_text(percentile(latencies, share)) for share in (0.5, 0.95))
+        found.append(("latency of a call", p50, f"95 % within {p95}"))
+        tokens_in = sum(one.usage.input_tokens for one in summaries)
+        tokens_out = sum(one.usage.output_tokens for one in summaries)
+        found.append(("tokens", f"{tokens_in + tokens_out:,}", f"{tokens_out:,} of them answers"))
+        usd = sum(one.usage.cost_usd for one in summaries)
+        unpriced = sum(one.usage.unpriced_calls for one in summaries)
+        each = f"{money(1000 * usd / (ok + failed))} for 1,000 items" if ok + failed else ""
+        found.append(("cost", money(usd), f"{unpriced:,} calls unpriced" if unpriced else each))
     return found
+
+
+def _calls(report: Report) -> list[Any]:
+    """The steps that called models."""
+    return [step for step in report.steps if step.latencies]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step cost, and its share of the whole in per cent."""
+
+    name: str
+    usd: float
+    per_1000: float
+    share: float
+    tokens: str
+
+
+def _costs(report: Report) -> list[Cost]:
+    """What the steps cost, where more than one did."""
+    total = sum(step.summary.usage.cost_usd for step in report.steps)
+    paid = [step for step in report.steps if step.summary.usage.cost_nusd]
+    if len(paid) < 2:
+        return []
+    return [
+        Cost(
+            step.name,
+            step.summary.usage.cost_usd,
+            step.cost_per_1000,
+            100 * step.summary.usage.cost_usd / total,
+            f"{step.summary.usage.input_tokens:,} + {step.summary.usage.output_tokens:,}",
+        )
+        for step in paid
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Bars with what stands under their ends and beside their title."""
+
+    title: str
+    low: str
+    high: str
+    note: str
+    bars: Sequence[charts.Bar]
+
+
+def _flows(report: Report) -> list[Histogram]:
+    """What got done over time."""
+    what = "Jobs" if report.jobs else "Items"
+    found = []
+    for title, amounts in (
+        (what, [(at, 1.0) for at in report.ended_at]),
+        ("Tokens", [(at, float(tokens)) for at, tokens in report.tokens_at]),
+    ):
+        seen = charts.flow(amounts) if len(amounts) >= _LEAST_FOR_HISTOGRAM else None
+        if seen is not None:
+            rates = f"mean {_rate(seen.mean)}, at most {_rate(seen.highest)}"
+            ends = ("start", duration(seen.span_s))
+            found.append(Histogram(f"{title} a minute", *ends, rates, seen.bars))
+    return found
+
+
+def _rate(per_minute: float) -> str:
+    return number_text(float(f"{per_minute:.3g}"))
+
+
+def _histograms(report: Report) -> list[Histogram]:
+    """What is worth a look at its distribution."""
+    found = []
+    many = len(report.steps) > 1
+    for step in report.steps:
+        of = f", {step.name}" if many else ""
+        if step.latencies:
+            found += _times(f"Latency of calls{of}", step.latencies)
+            found += _values(f"Tokens of an answer{of}", step.answer_tokens)
+        else:
+            found += _times(f"Duration{of}", step.durations)
+        for name, values in [*step.metrics.items()][:_MOST_METRICS]:
+            found += _values(f"{name}{of}", values)
+    for metric in report.metrics[:_MOST_METRICS]:
+        values = [value for row in report.jobs if (value := row.value(metric)) is not None]
+        found += _values(metric, values)
+    return found
+
+
+def _times(title: str, values: Sequence[float]) -> list[Histogram]:
+    if len(values) < _LEAST_FOR_HISTOGRAM:
+        return []
+    most, longest = percentile(values, _TAIL), max(values)
+    has_tail = longest > 1.5 * most > 0
+    high = f"over {took_text(most)}" if has_tail else took_text(longest)
+    bars = charts.histogram(values, most if has_tail else longest)
+    middle = f"median {took_text(percentile(values, 0.5))}"
+    return [Histogram(title, took_text(min(values)), high, middle, bars)]
+
+
+def _values(title: str, values: Sequence[float]) -> list[Histogram]:
+    if len(values) < _LEAST_FOR_HISTOGRAM or min(values) == max(values):
+        return []
+    ends = number_text(min(values)), number_text(max(values))
+    return [Histogram(title, *ends, f"mean {spread_text(spread_of(values))}",
+                      charts.histogram(values))]  # fmt: skip

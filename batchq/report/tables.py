@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from batchq.failures import FailureGroup
-from batchq.outcome import Json, Summary
+from batchq.outcome import Json
 from batchq.plan import Goal
+from batchq.report.figures import StepFigures, spread_of
 
 TOOK = "duration_s"
 MEASURES = (TOOK, "cpu_s", "peak_bytes", "output_bytes")
@@ -20,7 +21,10 @@ MEASURES = (TOOK, "cpu_s", "peak_bytes", "output_bytes")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A job: its settings on the axes, its metrics, and what it took."""
+    """A job: its settings on the axes, its metrics, and what it took.
+
+    `setting` is what it and the other repeats of its setting are called together.
+    """
 
     name: str
     is_ok: bool
@@ -30,27 +34,12 @@ class Row:
     error: str = ""
     problem: str = ""
     is_of_matrix: bool = False
+    setting: str = ""
 
     def value(self, metric: str) -> float | None:
         """A metric or a measure; None if the job has none, or NaN."""
         found = self.measures[metric] if metric in self.measures else self.metrics.get(metric)
         return None if found is None or not math.isfinite(found) else found
-
-
-@dataclass(frozen=True, slots=True)
-class StepFigures:
-    """What a step came to."""
-
-    name: str
-    summary: Summary
-    durations: Sequence[float]
-
-    def percentile(self, share: float) -> float:
-        """The duration that so many of the items did not exceed (nearest rank)."""
-        if not self.durations:
-            return 0.0
-        ordered = sorted(self.durations)
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 @dataclass(frozen=True)
@@ -72,6 +61,8 @@ class Report:
     steps: Sequence[StepFigures]
     failures: Sequence[FailureGroup]
     ended_at: Sequence[float] = ()
+    tokens_at: Sequence[tuple[float, int]] = ()
+    worked_s: float = 0.0
     warnings: Sequence[str] = field(default_factory=list)
 
     @cached_property
@@ -100,16 +91,27 @@ class Report:
         return first if first and first.is_ok and first.value(self.metric) is not None else None
 
     @cached_property
-    def base(self) -> Row | None:
-        """The job that the others are compared with."""
-        return next((row for row in self.jobs if row.name == self.baseline), None)
+    def base(self) -> frozenset[str]:
+        """The job that the others are compared with, or the repeats of that setting, by name."""
+        names = (row.name for row in self.jobs if self.baseline in (row.name, row.setting))
+        return frozenset(names) if self.baseline else frozenset()
 
     def delta(self, row: Row, metric: str) -> float | None:
         """How far a job is from the baseline; None where one of both has no value."""
-        if self.base is None or row is self.base:
-            return None
-        ours, theirs = row.value(metric), self.base.value(metric)
-        return None if ours is None or theirs is None else ours - theirs
+        return None if row.name in self.base else self.distance(row.value(metric), metric)
+
+    def distance(self, value: float | None, metric: str) -> float | None:
+        """How far a value is from that of the baseline, or from the mean of its repeats."""
+        if metric not in self._base_means:
+            rows = (row for row in self.jobs if row.name in self.base)
+            found = spread_of(row.value(metric) for row in rows)
+            self._base_means[metric] = found.mean if found else None
+        base = self._base_means[metric]
+        return None if value is None or base is None else value - base
+
+    @cached_property
+    def _base_means(self) -> dict[str, float | None]:
+        return {}
 
     def is_better(self, delta: float) -> bool | None:
         """Whether a difference of the ranking metric is for the better; None for none at all."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from batchq.report.markdown import report_text
 from batchq.report.page import report_page
+from batchq.report.summary import summary_csv
 from batchq.report.tables import Report
-from batchq.report.texts import report_text, summary_csv
 
 if TYPE_CHECKING:
     from batchq.store import RunFolder

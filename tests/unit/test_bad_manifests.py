@@ -46,6 +46,10 @@ BAD = {
         "steps:\n  - {name: 4, input: {generate: 1}, task: 'm:f'}\n",
         ":2:6: steps[0].name: expected a text, found the number `4` (put it in quotes)",
     ),
+    "prompt to an API": (
+        f"providers: {{weather: {{kind: api}}}}\n{STEP}    prompt: |\n      Say\n      hi\n",
+        "steps[0].prompt: no prompt can be sent to `weather`: it is of `kind: api`",
+    ),
     "bad duration": (
         f"{STEP}    task: m:f\n    timeout: soon\n",
         "steps[0].timeout: expected a duration such as 90s, 5m or 100ms, found the text `soon`",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from batchq.context import TaskContext
-from batchq.errors import TaskError
+from batchq.errors import RateLimited, TaskError
 from batchq.functions import call_task
-from batchq.plan import Item, StageSpec, StepSpec
-from batchq.ports import ItemRef
+from batchq.limiter import MemoryLimiter
+from batchq.plan import Item, Limits, ProviderSpec, StageSpec, StepSpec
+from batchq.ports import ItemRef, Reservation
+from batchq.turns import Turns
 from batchq.workplace import DiskCache
 
 REF = ItemRef("r1", 1, 0, 3)
@@ -59,6 +62,29 @@ TASKS = """
             time.sleep(30)
         except TimeIsUp:
             return "what there is"
+
+    def calls(item, params, context):
+        with context.limit("weather") as call:
+            return call.waited_s
+
+    def is_refused(item, params, context):
+        from batchq import RateLimited
+        with context.limit("weather"):
+            raise RateLimited("too many calls", retry_after_s=9)
+
+    def hides(item, params, context):
+        try:
+            with context.limit("weather"):
+                return 1
+        except Exception:
+            return 2
+
+    def misspells(item, params, context):
+        with context.limit("wether"):
+            return 1
+
+    def swallows(item):
+        return bytearray(1 << 62)
 """
 
 
@@ -198,3 +224,62 @@ def test_a_pickle_in_the_cache_is_not_read(place: Place) -> None:
 
     with pytest.raises(TaskError, match="is a pickle, which nobody reads"):
         place.cache.get("key")
+
+
+def limited(place: Place, name: str, limiter: MemoryLimiter, sleep=time.sleep) -> object:
+    api = ProviderSpec("weather", "api", "", "", limits=Limits(concurrency=1))
+    turns = Turns({"weather": api}, limiter, time.monotonic, sleep, "r1/1/3/")
+    stage = StageSpec("", "task", task=f"context_tasks:{name}")
+    context = TaskContext(REF, "s", "job", 1, workplace=place, turns=turns)
+    return call_task(stage, Item("job", 3, None), StepSpec(1, "s", (stage,)), context, ["*"])
+
+
+def test_a_task_takes_its_turns_from_the_limiter_of_prompts(place: Place) -> None:
+    limiter = MemoryLimiter()
+    api = ProviderSpec("weather", "api", "", "", limits=Limits(concurrency=1))
+    prompt = Reservation(api, "r2/prompt", 0, 60.0)
+    limiter.reserve(prompt)
+
+    value = limited(place, "calls", limiter, sleep=lambda _: limiter.settle(prompt, 0))
+
+    assert value > 0  # it waited for the prompt's call
+    assert limiter.reserve(prompt).is_granted  # and gave its own turn back
+
+
+def test_a_429_of_a_task_slows_everybody_down_and_is_tried_again(place: Place) -> None:
+    limiter = MemoryLimiter()
+    api = ProviderSpec("weather", "api", "", "", limits=Limits(concurrency=1))
+
+    with pytest.raises(RateLimited) as caught:
+        limited(place, "is_refused", limiter)
+
+    assert caught.value.retry_after_s == 9
+    grant = limiter.reserve(Reservation(api, "r2/prompt", 0, 60.0))
+    assert (grant.blocked_by, grant.wait_s) == ("pause", pytest.approx(9, abs=1))
+
+
+def test_a_task_that_hides_the_end_of_its_run_is_ended_all_the_same(place: Place) -> None:
+    limiter = MemoryLimiter()
+    api = ProviderSpec("weather", "api", "", "", limits=Limits(concurrency=1))
+    limiter.reserve(Reservation(api, "r2/prompt", 0, 60.0))
+
+    class Paused(Exception):
+        pass
+
+    def sleep(_: float) -> None:
+        raise Paused
+
+    with pytest.raises(Paused):
+        limited(place, "hides", limiter, sleep)
+
+
+def test_a_limit_of_nobody_is_told_with_those_that_there_are(place: Place) -> None:
+    with pytest.raises(TaskError, match=r"no provider `wether`; did you mean `weather`\?"):
+        limited(place, "misspells", MemoryLimiter())
+
+
+def test_want_of_memory_is_a_kind_of_its_own(place: Place) -> None:
+    with pytest.raises(TaskError, match="context_tasks:swallows ran out of memory") as caught:
+        call(place, "swallows")
+
+    assert (caught.value.kind, caught.value.retryable) == ("memory", False)

@@ -134,6 +134,7 @@ def test_repeats_have_seeds_that_all_settings_share() -> None:
         "matrix_a2_r1",
         "matrix_a2_r2",
     ]
+    assert [job.setting for job in jobs] == ["matrix_a1", "matrix_a1", "matrix_a2", "matrix_a2"]
     seeds = [job.params["seed"] for job in jobs]
     assert seeds[:2] == seeds[2:]
     assert len(set(seeds)) == 2

@@ -184,6 +184,12 @@ def test_placeholders_are_filled_in_axes(tmp_path: Path) -> None:
     assert [item.data["leaf"] for item in iter_items(plan, 1)] == [1, 2]
 
 
+def test_a_baseline_may_be_a_setting_with_repeats(tmp_path: Path) -> None:
+    text = "task: m:f\njobs: [{name: base, repeats: 2}]\nreport: {baseline: base}\n"
+
+    assert check_manifest(file(tmp_path, text)) == []
+
+
 def test_an_experiment_has_reports_unless_it_wants_none(tmp_path: Path) -> None:
     jobs = "task: m:f\njobs: [{name: a}]\n"
 

@@ -10,18 +10,15 @@ from typing import Any
 import pytest
 
 from batchq.failures import Failure, group_failures
-from batchq.outcome import ItemError, Summary
-from batchq.report.charts import histogram, parallel
+from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
+from batchq.report.charts import flow, histogram, parallel
+from batchq.report.figures import StepFigures
+from batchq.report.markdown import report_text
 from batchq.report.page import report_page
-from batchq.report.tables import Report, Row, StepFigures, effects_of, heatmap_of
-from batchq.report.texts import (
-    delta_text,
-    number_text,
-    report_text,
-    size_text,
-    summary_csv,
-    verdict,
-)
+from batchq.report.repeats import settings_of
+from batchq.report.summary import summary_csv
+from batchq.report.tables import Report, Row, effects_of, heatmap_of
+from batchq.report.texts import delta_text, number_text, size_text, verdict
 
 
 def row(name: str, value: float | None, **settings: Any) -> Row:
@@ -244,3 +241,105 @@ def test_differences_and_sizes_are_short_for_people() -> None:
     assert [size_text(one) for one in (12, 1200, 67_300_000, 3e9)] == [
         *("12 B", "1.2 KB", "67.3 MB", "3.0 GB"),
     ]
+
+
+REPEATS = [
+    replace(row(f"{name}_r{n}", value, leaf=leaf, seed=n), setting=name)
+    for name, leaf, values in (("few", 20, (0.4, 0.6)), ("many", 50, (0.2, 0.9)))
+    for n, value in enumerate(values, 1)
+]
+
+
+def test_settings_are_ranked_by_the_mean_over_their_repeats() -> None:
+    lone, died = row("base", 0.5), replace(REPEATS[0], name="few_r3", is_ok=False)
+    report = made([*REPEATS, died, lone])
+
+    settings = settings_of(report)
+
+    assert [(one.name, one.ok, len(one.rows)) for one in settings] == [
+        ("many", 2, 2),
+        ("few", 2, 3),
+        ("base", 1, 1),
+    ]
+    many = settings[0].spread("score")
+    assert many is not None
+    assert (many.mean, many.deviation) == (pytest.approx(0.55), pytest.approx(0.49497, abs=1e-5))
+    assert verdict(report) == (
+        "many has the highest mean of score: 0.55 ± 0.495 over 2 repeats (+0.05 against base)."
+    )
+    assert settings_of(made(GRID)) == []
+
+
+def test_a_baseline_with_repeats_is_their_mean() -> None:
+    report = made(REPEATS, baseline="few")
+
+    assert [report.delta(one, "score") for one in REPEATS] == [
+        *(None, None, pytest.approx(-0.3), pytest.approx(0.4)),
+    ]
+
+
+def test_mean_and_deviation_over_repeats_are_in_every_form() -> None:
+    report = made(REPEATS)
+
+    rows = list(csv.DictReader(io.StringIO(summary_csv(report))))
+    text, page = report_text(report), report_page(report)
+
+    assert [(one["job"], one["setting"], one["score_mean"][:4]) for one in rows] == [
+        *(("many_r2", "many", "0.55"), ("few_r2", "few", "0.5")),
+        *(("few_r1", "few", "0.5"), ("many_r1", "many", "0.55")),
+    ]
+    assert "| **many** (best) | 50 | 2/2 | 0.55 ± 0.495 |" in text
+    assert "0.55 ± 0.495" in page
+    assert page.count("best</span>") == 1
+
+
+def asked(took_s: float, waited_s: float, error: str = "", **output: Any) -> Outcome:
+    tries = [Attempt(1, 0.0, 0.5, error=ItemError(error, "no"))] if error else []
+    call = Attempt(2, 0.0, took_s, waited_s, usage=Usage(1, 100, 20, 5_000), model="m")
+    return Outcome("i", 0, State.OK, output, attempts=(*tries, call), usage=call.usage,
+                   started_at=10.0, ended_at=10.0 + took_s)  # fmt: skip
+
+
+def test_the_latency_of_a_call_leaves_out_the_wait_for_its_turn() -> None:
+    step = StepFigures("ask", wanted=("confidence",))
+
+    for outcome in (asked(5.0, 4.0, confidence=0.5), asked(2.0, 0.0, "rate_limit", n=1)):
+        step.add(outcome)
+
+    assert (step.latencies, step.waited_s, step.durations) == ([1.0, 2.0], 4.0, [5.0, 2.0])
+    assert (dict(step.causes), dict(step.models)) == ({"rate_limit": 1}, {"m": 2})
+    assert (step.metrics, step.summary.retries) == ({"confidence": [0.5]}, 1)
+
+
+def test_a_run_of_calls_has_their_latencies_retries_metrics_and_cost() -> None:
+    steps = [StepFigures(name, wanted=("confidence",)) for name in ("draft", "grade")]
+    for number in range(40):
+        steps[0].add(asked(1 + number / 10, 0.5, confidence=number / 40))
+        steps[1].add(asked(3.0, 0.0, "timeout" if number < 3 else "", confidence=0.5))
+    moments = [float(n) for n in range(80)]
+    tokens = [(at, 120) for at in moments]
+
+    report = made([], steps=steps, ended_at=moments, tokens_at=tokens, worked_s=80.0, metrics=[])
+    page, text = report_page(report), report_text(report)
+
+    for words in ("Latency of calls, <wbr>", "Items a minute", "Cost by step", "3 timeout"):
+        assert words.replace("<wbr>", "") in page.replace("<wbr>", ""), words
+    assert "| draft | confidence | 40 | 0.4875 ± 0.2923 |" in text
+    assert "- grade: 3 timeout" in text
+    steps_csv = list(csv.DictReader(io.StringIO(summary_csv(report))))
+    assert (steps_csv[1]["call_p50_s"], steps_csv[0]["confidence_mean"]) == ("3.0", "0.4875")
+
+
+def test_throughput_is_told_a_minute() -> None:
+    seen = flow([(100.0 + n, 2.0) for n in range(121)])
+
+    assert seen is not None
+    assert (seen.span_s, round(seen.mean), len(seen.bars)) == (120.0, 121, 60)
+    assert flow([(5.0, 1.0)] * 9) is None
+
+
+def test_a_long_tail_is_in_the_last_bar() -> None:
+    bars = histogram([*range(10), 1000.0], most=10.0)
+
+    assert sum(bar.count for bar in bars) == 11
+    assert bars[-1].high == 10.0

@@ -11,7 +11,7 @@ import pytest
 from batchq.calling import NotNow
 from batchq.errors import TaskError
 from batchq.plan import Resources
-from batchq.room import Room, host_memory
+from batchq.room import Room
 from batchq.workplace import LocalWorkplace
 
 
@@ -64,10 +64,6 @@ def test_a_file_that_was_cut_off_is_as_good_as_none(tmp_path: Path) -> None:
 
     assert room.take(Resources(), 1, 1)
     assert list(json.loads(path.read_text()).values()) == [[1, 0]]
-
-
-def test_the_memory_of_a_host_is_known() -> None:
-    assert host_memory() > 2**26
 
 
 class Alive:

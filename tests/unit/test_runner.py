@@ -9,10 +9,11 @@ import pytest
 
 from batchq.errors import AuthFailed, BadRequest, RateLimited, ServerFailed, UnknownModel
 from batchq.ledger import MemoryLedger
+from batchq.losses import MAX_STARTS
 from batchq.outcome import State, Usage
 from batchq.plan import Item, Prices, ProviderSpec, RetryPolicy, StageSpec, StepSpec
 from batchq.ports import ChatReply, ChatRequest, Claim, Feedback, Grant, ItemRef, Verdict
-from batchq.runner import MAX_STARTS, Receipt, run_item
+from batchq.runner import Receipt, run_item
 from batchq.stages import Tools
 
 PROVIDER = ProviderSpec("p", "openai", "http://unused", "m", prices=Prices(1.0, 2.0))
