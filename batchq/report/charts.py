@@ -38,12 +38,15 @@ def histogram(values: Sequence[float], most: float = math.inf) -> list[Bar]:
         return [Bar(1.0, len(known), low, high)]
     bars = min(BARS, max(5, math.ceil(2 * math.sqrt(len(known)))))
     width = (high - low) / bars
+    if all(value == int(value) for value in known):  # else some bars would have a number less
+        width = math.ceil((high - low + 1) / bars)
+        bars = math.ceil((high - low + 1) / width)
     counts = [0] * bars
     for value in known:
         counts[min(bars - 1, int((value - low) / width))] += 1
-    most = max(counts)
+    most_of = max(counts)
     return [
-        Bar(count / most, count, low + at * width, low + (at + 1) * width)
+        Bar(count / most_of, count, low + at * width, low + (at + 1) * width)
         for at, count in enumerate(counts)
     ]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_AXES = 12
 """Parameters that vary, beyond which those of written jobs are no axes."""
+MOST_FILES = 8
 
 
 def gather(
@@ -210,10 +211,11 @@ def _about(folder: RunFolder, plan: Plan, metadata: Any, seen: _Seen) -> dict[st
         "models": ", ".join(f"{name} ({count(n, 'call')})" for name, n in models.most_common()),
         "hosts": ", ".join(f"{name} ({count(n, 'item')})" for name, n in seen.hosts.most_common(8)),
         "started": metadata.timestamp,
-        "duration": f"{metadata.duration_seconds:.1f} s" if metadata.ended else "under way",
+        "ended": metadata.ended or "under way",
         "label": metadata.pipeline_status,
         "notes": metadata.notes,
         "folder": folder.url,
+        "made from": _hashes(plan),
     }
     try:
         lock = YAML(typ="safe", pure=True).load(io.StringIO(folder.read_lock())) or {}
@@ -227,3 +229,13 @@ def _about(folder: RunFolder, plan: Plan, metadata: Any, seen: _Seen) -> dict[st
     about["versions"] = ", ".join(f"{one} {versions[one]}" for one in wanted if one in versions)
     params = ", ".join(f"{name}={value}" for name, value in plan.params.items())
     return {name: value for name, value in {**about, "params": params}.items() if value}
+
+
+def _hashes(plan: Plan) -> str:
+    """The files that the plan was made from, with the first digits of their SHA-256."""
+    named = [
+        ((name.partition(":")[2] or name).rstrip(":"), text[:8])
+        for name, text in plan.hashes.items()
+    ]
+    more = f" and {len(named) - MOST_FILES} more" if len(named) > MOST_FILES else ""
+    return ", ".join(f"{name} ({text})" for name, text in named[:MOST_FILES]) + more

@@ -32,6 +32,7 @@ MAX_ROWS = 500
 """Most jobs that the page lists: a browser becomes slow beyond it; `summary.csv` has them all."""
 
 _LEAST_FOR_HISTOGRAM = 8
+_LEAST_FOR_FLOW = 30
 _TAIL = 0.99
 _MOST_METRICS = 8
 
@@ -100,10 +101,11 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     failed = sum(step.summary.failed for step in report.steps)
     summaries = [step.summary for step in report.steps]
     what = "jobs" if report.jobs else "items"
-    found = [(what, f"{ok:,}", f"{failed:,} failed" if failed else "all ok" if ok else "")]
+    name = what if len(report.steps) == 1 else f"{what} in {len(report.steps)} steps"
+    found = [(name, f"{ok:,}", f"{failed:,} failed" if failed else "all ok" if ok else "")]
     if report.worked_s:
         rate = (ok + failed) / report.worked_s * 60
-        found.append(("time", duration(report.worked_s), f"{number_text(rate)} {what}/min"))
+        found.append(("time", duration(report.worked_s), f"{_rate(rate)} {what}/min"))
     cpu = sum(row.measures.get("cpu_s", 0.0) for row in report.jobs)
     if cpu:
         peak = max(row.measures.get("peak_bytes", 0.0) for row in report.jobs)
@@ -121,7 +123,8 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         found.append(("tokens", f"{tokens_in + tokens_out:,}", f"{tokens_out:,} of them answers"))
         usd = sum(one.usage.cost_usd for one in summaries)
         unpriced = sum(one.usage.unpriced_calls for one in summaries)
-        each = f"{money(1000 * usd / (ok + failed))} for 1,000 items" if ok + failed else ""
+        most = max(one.total for one in summaries)  # each item may go through all steps
+        each = f"{money(1000 * usd / most)} for 1,000 items"
         found.append(("cost", money(usd), f"{unpriced:,} calls unpriced" if unpriced else each))
     return found
 
@@ -179,7 +182,7 @@ def _flows(report: Report) -> list[Histogram]:
         (what, [(at, 1.0) for at in report.ended_at]),
         ("Tokens", [(at, float(tokens)) for at, tokens in report.tokens_at]),
     ):
-        seen = charts.flow(amounts) if len(amounts) >= _LEAST_FOR_HISTOGRAM else None
+        seen = charts.flow(amounts) if len(amounts) >= _LEAST_FOR_FLOW else None
         if seen is not None:
             rates = f"mean {_rate(seen.mean)}, at most {_rate(seen.highest)}"
             ends = ("start", duration(seen.span_s))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -123,4 +124,5 @@ def test_a_report_says_where_a_run_came_from(folder: RunFolder) -> None:
 
     assert about["manifest"].endswith("tuning.yaml")
     assert about["versions"].startswith("batchq ")
-    assert about["duration"] == "under way"
+    assert about["ended"] == "under way"
+    assert re.fullmatch(r"manifest \([0-9a-f]{8}\), jobs \([0-9a-f]{8}\)", about["made from"])

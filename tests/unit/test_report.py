@@ -135,7 +135,13 @@ def test_more_axes_make_a_line_a_job_with_the_best_on_top() -> None:
 
 @pytest.mark.parametrize(
     ("values", "counts"),
-    [([], []), ([3.0], [1]), ([1.0, 1.0], [2]), ([0.0, 1.0, float("nan"), 10.0], [2, 0, 0, 0, 1])],
+    [
+        ([], []),
+        ([3.0], [1]),
+        ([1.0, 1.0], [2]),
+        ([0.5, 1.0, float("nan"), 10.5], [2, 0, 0, 0, 1]),
+        ([0, 1, 10], [2, 0, 0, 1]),  # whole numbers: each bar stands for as many of them
+    ],
 )
 def test_a_histogram_counts_what_is_a_number(values: list[float], counts: list[int]) -> None:
     assert [bar.count for bar in histogram(values)] == counts
@@ -339,7 +345,7 @@ def test_throughput_is_told_a_minute() -> None:
 
 
 def test_a_long_tail_is_in_the_last_bar() -> None:
-    bars = histogram([*range(10), 1000.0], most=10.0)
+    bars = histogram([0.5, *range(10), 1000.0], most=10.5)
 
-    assert sum(bar.count for bar in bars) == 11
-    assert bars[-1].high == 10.0
+    assert sum(bar.count for bar in bars) == 12
+    assert bars[-1].high == pytest.approx(10.5)
