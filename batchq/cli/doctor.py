@@ -6,18 +6,19 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchq.apikeys import read_api_key
+from batchq.cli.checkup import check_flower, check_processes, check_sights, folders_of_runs
+from batchq.cli.finding import Finding
 from batchq.cli.output import put, put_json
 from batchq.cli.request import json_option
 from batchq.errors import BatchqError, QueueError, StoreError
 from batchq.plan import is_remote
-from batchq.queue.names import DEFAULT_QUEUES
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings, load_settings
 
@@ -30,14 +31,12 @@ SLOW_MS = 20.0
 MIN_FREE_BYTES = 500_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `advice` says what to do if it is not ok."""
+@dataclass
+class _Wanted:
+    """What the live processes are to be asked for; of a manifest."""
 
-    name: str
-    ok: bool
-    detail: str
-    advice: str = ""
+    folders: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 @click.command("doctor")
@@ -46,12 +45,19 @@ class Finding:
 )
 @json_option
 def doctor_command(file: Path | None, as_json: bool) -> int:  # noqa: FBT001 (click)
-    """Checks the broker, its workers and the catalog; with the manifest FILE its keys, too."""
+    """Checks the broker, its workers, the store and the catalog.
+
+    With the manifest FILE also its keys, here and on the workers.
+    """
     settings = load_settings()
     checks = (_check_broker, _check_catalog, _check_cache, _check_disk)
     findings = [finding for check in checks for finding in check(settings)]
+    findings += check_flower()
+    found = _Wanted()
     if file is not None:
-        findings += _check_manifest(file)
+        findings += _check_manifest(file, found)
+    if settings.broker_url:
+        findings += _ask_processes(settings, found)
     if as_json:
         put_json([asdict(finding) for finding in findings])
     else:
@@ -74,7 +80,16 @@ def _check_broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("broker", ok=False, detail=str(error), advice=advice)
         return
     yield from _check_redis(services)
-    yield from _check_workers(services)
+    yield from check_processes(services)
+
+
+def _ask_processes(settings: Settings, wanted: _Wanted) -> Iterator[Finding]:
+    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
+    try:
+        folders = wanted.folders or folders_of_runs(services)
+        yield from check_sights(services, folders, wanted.variables)
+    except QueueError:
+        return  # it was said above
 
 
 def _check_embedded(settings: Settings) -> Finding:
@@ -121,28 +136,6 @@ def _check_redis(services: Services) -> Iterator[Finding]:
     )
 
 
-def _check_workers(services: Services) -> Iterator[Finding]:
-    alive = [about for about in services.ledger.alive().values() if about.get("role") != "process"]
-    coordinators = [about for about in alive if about["role"] == "coordinator"]
-    hosts = ", ".join(sorted({about["host"] for about in coordinators}))
-    yield Finding(
-        "coordinator",
-        bool(coordinators),
-        f"{len(coordinators)} alive on {hosts}" if coordinators else "none is alive",
-        "start one where the run folders are: batchq coordinator (or batchq up)",
-    )
-    for queue in DEFAULT_QUEUES:
-        working = [about for about in alive if queue in about["queues"].split(",")]
-        slots = sum(int(about["slots"]) for about in working)
-        waiting = services.ledger.queue_length(queue)
-        yield Finding(
-            f"workers of {queue.removeprefix('batchq.')}",
-            bool(working),
-            f"{len(working)} alive, {slots} slots, {waiting} messages wait",
-            f"start one: batchq worker --queues {queue.removeprefix('batchq.')}",
-        )
-
-
 def _check_catalog(settings: Settings) -> Iterator[Finding]:
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
     url = settings.effective_catalog_url
@@ -181,7 +174,7 @@ def _writable(name: str, folder: Path) -> Finding:
     return Finding(name, free > MIN_FREE_BYTES, detail, "make room on the disk")
 
 
-def _check_manifest(file: Path) -> Iterator[Finding]:
+def _check_manifest(file: Path, wanted: _Wanted) -> Iterator[Finding]:
     from batchq.loader import load_manifest
     from batchq.planner import make_plan
 
@@ -193,10 +186,15 @@ def _check_manifest(file: Path) -> Iterator[Finding]:
         return
     yield Finding("manifest", ok=True, detail=str(file))
     yield from _check_keys(manifest)
+    providers = manifest.providers.items()
+    wanted.variables = {name: one.api_key_env for name, one in providers if one.api_key_env}
     if is_remote(plan.output_dir):
         yield _reachable("output folder", plan.output_dir)
+        wanted.folders = [plan.output_dir]
     else:
-        yield _writable("output folder", Path(plan.base_dir, plan.output_dir))
+        folder = Path(plan.base_dir, plan.output_dir)
+        yield _writable("output folder", folder)
+        wanted.folders = [str(folder)] if folder.is_dir() else []
 
 
 def _reachable(name: str, url: str) -> Finding:

@@ -50,7 +50,7 @@ def make_app(settings: Settings) -> BatchqApp:
     broker = settings.broker_url or LOCAL_BROKER
     # Celery warns a superuser of pickled messages; ours are JSON and nothing else is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app = BatchqApp("batchq", include=["batchq.queue.tasks"])
+    app = BatchqApp("batchq", include=["batchq.queue.tasks", "batchq.queue.reply"])
     app.settings = settings.model_copy(update={"broker_url": broker})
     app.conf.update(
         broker_url=broker,

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from batchq.services import build_services
+from batchq.settings import Settings
+
 WaitFor = Callable[..., None]
 
 MANIFEST = """\
@@ -37,15 +40,14 @@ def with_manifest(project: Any, url: str, count: int = 6) -> None:
     project.write("m.yaml", MANIFEST.format(url=url))
 
 
-def doctor(project: Any, env: dict[str, str]) -> dict[str, Any]:
-    findings = json.loads(project.run("doctor", "--json", env=env).stdout)
-    return {finding["name"]: finding for finding in findings}
+def wait_for_workers(env: dict[str, str], wait_for: WaitFor) -> None:
+    settings = Settings(broker_url=env["BATCHQ_BROKER_URL"])
+    ledger = build_services(settings, patience_s=5).ledger
 
-
-def wait_for_workers(project: Any, env: dict[str, str], wait_for: WaitFor) -> None:
     def up() -> bool:
-        found = doctor(project, env)
-        return all(found[name]["ok"] for name in ("coordinator", "workers of llm"))
+        alive = [about for about in ledger.alive().values() if about["role"] != "process"]
+        queues = {queue for about in alive for queue in about["queues"].split(",")}
+        return {"batchq.control", "batchq.llm"} <= queues
 
     wait_for(up, "coordinator and workers are alive", 60)
 
@@ -84,7 +86,7 @@ def test_submit_follows_a_run_that_the_cluster_works_on(
 ) -> None:
     with_manifest(project, simulator().url)
     cluster = project.start("up", env=broker)
-    wait_for_workers(project, broker, wait_for)
+    wait_for_workers(broker, wait_for)
 
     followed = project.run("submit", "m.yaml", env=broker)
     detached = project.run("submit", "m.yaml", "--detach", env=broker)
@@ -104,7 +106,7 @@ def test_ctrl_c_on_a_broker_only_ends_the_looking(
     provider = simulator(latency_ms=400)
     with_manifest(project, provider.url, 60)
     cluster = project.start("up", "-c", "4", env=broker)
-    wait_for_workers(project, broker, wait_for)
+    wait_for_workers(broker, wait_for)
     process = project.start("submit", "m.yaml", env=broker)
     wait_for(lambda: provider.stats()["accepted"] > 0, "calls are made", 60)
 
@@ -204,7 +206,7 @@ def test_worker_and_coordinator_are_plain_celery_processes(
     with_manifest(project, simulator().url)
     coordinator = project.start("coordinator", env=broker)
     worker = project.start("worker", "-c", "2", "--queues", "llm", env=broker)
-    wait_for_workers(project, broker, wait_for)
+    wait_for_workers(broker, wait_for)
 
     done = project.run("submit", "m.yaml", env=broker)
     for process in (worker, coordinator):
