@@ -52,6 +52,17 @@ class Change(StrEnum):
     SAME = "same"  # ok in both, with the same output
 
 
+TITLES = {
+    Change.REGRESSED: "Regressed (ok -> failed)",
+    Change.FIXED: "Fixed (failed -> ok)",
+    Change.CHANGED: "Changed",
+    Change.FAILED: "Failed in both",
+    Change.ADDED: "Added",
+    Change.REMOVED: "Removed",
+    Change.SAME: "Same",
+}
+"""What people call the changes."""
+
 _ORDER = {change: place for place, change in enumerate(Change)}
 
 

@@ -68,10 +68,12 @@ def compare_command(
 
         put(comparison_page(seen, only_changed=only_changed))
         return
-    from batchq.cli.comparison import comparison_json, comparison_lines
-
     if form == "json":
+        from batchq.asjson import comparison_json
+
         put_json(comparison_json(seen, only_changed=only_changed))
         return
+    from batchq.cli.comparison import comparison_lines
+
     for line in comparison_lines(seen, detail=detail, only_changed=only_changed):
         put(line)

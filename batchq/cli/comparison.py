@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from batchq.cli.output import money, seconds_text, table
 from batchq.cli.versions import time_text
 from batchq.compare import (
     ABSENT,
+    TITLES,
     Absent,
     Change,
     Comparison,
@@ -25,16 +25,6 @@ MAX_PARTS = 20  # ids and ranges in a line
 MAX_TEXT = 160  # characters of a value in a line
 MAX_PAIR = 80  # characters of an old and a new value in one line
 CONTEXT = 40  # characters before the first difference
-
-TITLES = {
-    Change.REGRESSED: "Regressed (ok -> failed)",
-    Change.FIXED: "Fixed (failed -> ok)",
-    Change.CHANGED: "Changed",
-    Change.FAILED: "Failed in both",
-    Change.ADDED: "Added",
-    Change.REMOVED: "Removed",
-    Change.SAME: "Same",
-}
 
 
 def comparison_lines(seen: Comparison, *, detail: bool, only_changed: bool) -> Iterator[str]:
@@ -182,65 +172,3 @@ def shorten(text: str, width: int = MAX_TEXT) -> str:
 def _window(text: str, start: int, width: int) -> str:
     cut = text[start : start + width]
     return f"{'…' if start else ''}{cut}{'…' if start + width < len(text) else ''}"
-
-
-def comparison_json(seen: Comparison, *, only_changed: bool) -> dict[str, Any]:
-    """A comparison for programs; `items[].fields` is there if values were kept."""
-    return {
-        "pipeline": seen.pipeline,
-        "step": seen.step,
-        "versions": [_side_json(seen.left), _side_json(seen.right)],
-        "is_merged": seen.is_merged,
-        "items": {
-            "total": [seen.items.left_total, seen.items.right_total],
-            "both": seen.items.both,
-            "only": [list(seen.items.only_left), list(seen.items.only_right)],
-        },
-        "counts": {
-            change.value: seen.changes.counts.get(change, 0)
-            for change in Change
-            if not (only_changed and change is Change.SAME)
-        },
-        "fields": dict(seen.changes.fields),
-        "changes": [_change_json(item) for item in seen.changes.items],
-    }
-
-
-def _side_json(side: Side) -> dict[str, Any]:
-    return {
-        "version": side.version,
-        "created_at": side.created_at,
-        "status": side.status,
-        "notes": side.notes,
-        "mode": side.mode,
-        "base_version": side.base_version or None,
-        "state": side.state,
-        "duration_s": side.duration_s,
-        "items": side.items,
-        "failed": side.failed,
-        "calls": side.calls,
-        "input_tokens": side.input_tokens,
-        "output_tokens": side.output_tokens,
-        "cost_usd": side.cost_usd,
-        "unpriced_calls": side.unpriced_calls,
-    }
-
-
-def _change_json(item: ItemChange) -> dict[str, Any]:
-    told: dict[str, Any] = {"id": item.item_id, "change": item.change.value}
-    if item.old_error:
-        told["old_error"] = item.old_error
-    if item.new_error:
-        told["new_error"] = item.new_error
-    if item.fields:
-        told["fields"] = [_field_json(field) for field in item.fields]
-    return told
-
-
-def _field_json(field: FieldChange) -> dict[str, Any]:
-    told: dict[str, Any] = {"field": field.field}
-    if field.old is not ABSENT:
-        told["old"] = field.old
-    if field.new is not ABSENT:
-        told["new"] = field.new
-    return told

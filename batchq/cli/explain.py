@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
+from batchq.asjson import story_json
 from batchq.cli.output import count, duration, local_time, money, put, put_json
 from batchq.cli.request import json_option
 from batchq.outcome import Attempt, Outcome
@@ -35,7 +35,7 @@ def explain_command(run: str, item: str, as_json: bool) -> None:  # noqa: FBT001
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     story = tell(find_version(run, services)[1], item)
     if as_json:
-        put_json(_story_json(story))
+        put_json(story_json(story))
         return
     for line in _story_lines(story):
         put(line)
@@ -137,80 +137,3 @@ def _excerpt(text: str) -> list[str]:
     shown = [line[:_MAX_CHARS] for line in lines[:_MAX_LINES]]
     rest = len(lines) - len(shown)
     return [*shown, f"… and {count(rest, 'more line', 'more lines')}"] if rest else shown
-
-
-def _story_json(story: Story) -> dict[str, Any]:
-    usage = story.summary.usage
-    return {
-        "item": story.item_id,
-        "index": story.index,
-        "run": f"{story.pipeline}@{story.version}",
-        "lineage": list(story.lineage),
-        "mark": {"verdict": story.mark.verdict.value, "note": story.mark.note, "at": story.mark.at}
-        if story.mark
-        else None,
-        "calls": usage.calls,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cost_usd": usage.cost_usd,
-        "unpriced_calls": usage.unpriced_calls,
-        "data": story.data,
-        "steps": [_step_json(step) for step in story.steps],
-    }
-
-
-def _step_json(step: StepStory) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "number": step.number,
-        "step": step.step,
-        "item": step.item_id or None,
-        "version": step.version,
-        "state": "not reached" if not step.is_reached else "waiting",
-    }
-    if step.outcome is None:
-        return told | {"attempts": _attempts_json(step.earlier.attempts if step.earlier else ())}
-    outcome = step.outcome
-    return told | {
-        "state": outcome.state.value,
-        "error": {"kind": outcome.error.kind, "message": outcome.error.message}
-        if outcome.error
-        else None,
-        "attempts": _attempts_json(outcome.attempts),
-        "duration_s": _took_s(outcome),
-        "calls": outcome.usage.calls,
-        "input_tokens": outcome.usage.input_tokens,
-        "output_tokens": outcome.usage.output_tokens,
-        "cost_usd": outcome.usage.cost_usd,
-        "cached": outcome.cached,
-        "repaired": outcome.repaired,
-        "worker": outcome.worker,
-        "prompt_file": step.prompt_path or None,
-        "prompt": step.prompt or None,
-        "output_file": step.output_path or None,
-        "output": step.output,
-        "is_edited": step.is_edited,
-        "raw": outcome.raw or None,
-    }
-
-
-def _attempts_json(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
-    found = zip(rounds(attempts), attempts, strict=True)
-    return [_attempt_json(attempt, number) for number, attempt in found]
-
-
-def _attempt_json(attempt: Attempt, number: int) -> dict[str, Any]:
-    return {
-        "round": number,
-        "number": attempt.number,
-        "stage": attempt.stage,
-        "started_at": attempt.started_at,
-        "duration_s": attempt.duration_s,
-        "waited_s": attempt.waited_s,
-        "model": attempt.model,
-        "input_tokens": attempt.usage.input_tokens,
-        "output_tokens": attempt.usage.output_tokens,
-        "cost_usd": attempt.usage.cost_usd,
-        "error": {"kind": attempt.error.kind, "message": attempt.error.message}
-        if attempt.error
-        else None,
-    }

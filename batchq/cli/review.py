@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from batchq import acts
+from batchq.asjson import group_json
 from batchq.cli.output import count, put, put_json, say
 from batchq.cli.request import json_option
-from batchq.errors import UsageError
-from batchq.ports import RunState, iso
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
 
 if TYPE_CHECKING:
     from batchq.failures import FailureGroup
-    from batchq.ports import RunRecord
 
 _MAX_MESSAGE = 300
 
@@ -35,30 +32,17 @@ def label_command(pipeline: str, version: str, label: str, note: str | None) -> 
     """
     from batchq.cli.versions import find_version
     from batchq.labels import FINAL, check_label
-    from batchq.store.labelling import relabel
 
     check_label(label)
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     record, found = find_version(f"{pipeline}@{version}", services)
-    _require_complete(record, label, FINAL)
-    relabel(found.folder, label, note)
-    notes = record.notes if note is None else note
-    services.catalog.put_run(replace(record, status=label, notes=notes))
+    acts.label(record, found, label, note, services)
     was = f" (was {record.status})" if record.status != label else ""
     put(f"{found.name} is {label}{was}")
     if label == FINAL != record.status:
         say("It is read-only now; another label opens it again.")
     elif record.status == FINAL != label:
         say("It can be changed again.")
-
-
-def _require_complete(record: RunRecord, label: str, final: str) -> None:
-    """Refuses to call a version final whose items are not all done."""
-    if label == final and record.state is not RunState.COMPLETED:
-        name = f"{record.pipeline}@{record.version}"
-        raise UsageError(
-            f"{name} is {record.state.value}, so it cannot be final: `batchq resume {name}` first"
-        )
 
 
 @click.command("mark")
@@ -69,14 +53,10 @@ def _require_complete(record: RunRecord, label: str, final: str) -> None:
 def mark_command(run: str, item: str, verdict: str, note: str) -> None:
     """Marks ITEM of RUN as good or bad; `batchq rerun --marked bad` redoes the bad ones."""
     from batchq.cli.versions import find_version
-    from batchq.store.marks import Mark, Verdict, put_mark
-    from batchq.versions import require_changeable, require_item
 
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     record, found = find_version(run, services)
-    require_changeable(record)
-    name = require_item(found, item)
-    put_mark(found.folder, name, Mark(Verdict(verdict), note, iso(time.time())))
+    name = acts.mark(record, found, item, verdict, note)
     put(f"{found.name}: {name} is marked {verdict}" + (f": {note}" if note else ""))
 
 
@@ -95,7 +75,7 @@ def failures_command(run: str, as_json: bool) -> None:  # noqa: FBT001 (click)
     _, found = find_version(run, services)
     groups = failures_of(found)
     if as_json:
-        put_json({"run": found.name, "groups": [_group_json(group) for group in groups]})
+        put_json({"run": found.name, "groups": [group_json(group) for group in groups]})
         return
     if not groups:
         say(f"{found.name}: nothing has failed")
@@ -122,22 +102,3 @@ def _group_lines(group: FailureGroup) -> list[str]:
         f"  items: {ids}" + (f" and {rest:,} more" if rest > 0 and " more" not in ids else ""),
         f"  a retry {'can' if group.can_retry else 'will not'} help: {group.advice}",
     ]
-
-
-def _group_json(group: FailureGroup) -> dict[str, Any]:
-    return {
-        "fingerprint": group.fingerprint,
-        "kind": group.kind,
-        "pattern": group.pattern,
-        "count": group.count,
-        "steps": list(group.steps),
-        "items": list(group.item_ids),
-        "sample": {
-            "item": group.sample.item_id,
-            "step": group.sample.step,
-            "stage": group.sample.error.stage,
-            "message": group.sample.error.message,
-        },
-        "can_retry": group.can_retry,
-        "advice": group.advice,
-    }

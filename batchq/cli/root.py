@@ -45,6 +45,7 @@ COMMANDS = {
     "approve": Entry("approve", "Let a run go on that waits after its first items."),
     "cancel": Entry("watch", "End a run early; what is done is kept."),
     "limits": Entry("limits", "Show what is used of providers' limits, or change them."),
+    "web": Entry("pages", "Serve pages of runs, items, failures and limits."),
     "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),
     "worker": Entry("serve", "Run a worker for the broker."),
     "coordinator": Entry("serve", "Run a coordinator for the broker."),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
+from batchq.asjson import record_json
 from batchq.budget import budget_text
 from batchq.canary import live_text
 from batchq.cli.output import duration, local_time, money, put, put_json, say, seconds_text, table
@@ -191,27 +190,3 @@ def version_lines(record: RunRecord, *, is_latest: bool) -> list[str]:
         usage = record.summary.usage
         lines.append(f"  Cost: {money(usage.cost_usd, usage.unpriced_calls)}")
     return lines
-
-
-def record_json(record: RunRecord) -> dict[str, Any]:
-    """One version for programs."""
-    usage = record.summary.usage
-    return {
-        "run": record.run,
-        "pipeline": record.pipeline,
-        "version": record.version,
-        "state": record.state.value,
-        "status": record.status,
-        "notes": record.notes,
-        "mode": record.mode,
-        "base_version": record.base_version or None,
-        "created_at": record.created_at,
-        "ended_at": record.ended_at or None,
-        "duration_s": record.duration_s,
-        "items": record.items,
-        "ok": record.summary.ok,
-        "failed": record.summary.failed,
-        "cost_usd": usage.cost_usd,
-        "unpriced_calls": usage.unpriced_calls,
-        "folder": record.folder,
-    }

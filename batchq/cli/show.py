@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchq.asjson import mark_json, record_json
 from batchq.cli.output import count, duration, money, put, put_json, table
 from batchq.cli.request import json_option
-from batchq.cli.runs import record_json, version_lines
+from batchq.cli.runs import version_lines
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
@@ -56,7 +57,7 @@ def _show_run(found: Found, record: RunRecord, *, as_json: bool) -> None:
     failed = services.catalog.items(record.run, state="failed", limit=MAX_SHOWN)
     seen = found.progress()
     if as_json:
-        told = {item: _mark_json(mark) for item, mark in marks.items()}
+        told = {item: mark_json(mark) for item, mark in marks.items()}
         items = {"failed_items": list(failed), "marks": told}
         put_json({**record_json(record), **progress_json(seen), **items})
         return
@@ -95,7 +96,7 @@ def _show_item(record: RunRecord, item: str, *, as_json: bool) -> None:
 
     story = tell(open_version(record.pipeline, record.version, record.folder), item)
     if as_json:
-        told = _mark_json(story.mark) if story.mark else None
+        told = mark_json(story.mark) if story.mark else None
         put_json([_step_json(step) | {"mark": told} for step in story.steps if step.is_reached])
         return
     if story.mark:
@@ -140,7 +141,3 @@ def _step_json(step: StepStory) -> dict[str, Any]:
         "duration_ms": max(0, round((outcome.ended_at - outcome.started_at) * 1000)),
         "output": step.output,
     }
-
-
-def _mark_json(mark: Mark) -> dict[str, Any]:
-    return {"verdict": mark.verdict.value, "note": mark.note, "at": mark.at}

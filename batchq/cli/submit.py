@@ -34,7 +34,6 @@ from batchq.wishes import Task
 if TYPE_CHECKING:
     from batchq.manifest import Manifest
     from batchq.plan import Plan
-    from batchq.outcome import Outcome
     from batchq.ports import RunInfo
     from batchq.services import Services
     from batchq.wishes import Driven
@@ -166,8 +165,9 @@ def retry_command(
 
     Items of later steps that now have an input run, too.
     """
+    from batchq.acts import reopen_failed
     from batchq.lookup import find_over, kinds_of_failures
-    from batchq.runs import load_run, reopen_run
+    from batchq.runs import load_run
 
     settings = following.settings
     record = find_over(run, settings)
@@ -183,10 +183,7 @@ def retry_command(
         return 0
 
     def begin(services: Services) -> RunInfo:
-        def is_again(outcome: Outcome) -> bool:
-            return outcome.error is not None and kind in (None, outcome.error.kind)
-
-        return with_budget(reopen_run(record, is_again, services), max_cost, max_tokens)
+        return with_budget(reopen_failed(record, kind, services), max_cost, max_tokens)
 
     task = Task(load_run(record).plan, begin, resume_on(settings), before=record.run)
     return run_task(task, following, concurrency)

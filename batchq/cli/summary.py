@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from batchq.amounts import count, duration, money
+from batchq.asjson import progress_json
 from batchq.budget import budget_text
-from batchq.canary import canary_json, canary_text
+from batchq.canary import canary_text
 from batchq.cli.output import short_path
 from batchq.errors import StoreError
 from batchq.plan import is_remote
-from batchq.ports import BudgetUse, Progress, RunState
+from batchq.ports import Progress, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,64 +50,10 @@ def _files_at(url: str) -> Files:
 
 
 def as_json(progress: Progress) -> dict[str, Any]:
-    """A run for programs; `status --json` and `submit --json` print it."""
-    summary, files = progress.summary, find_files(progress.folder)
-    return {
-        "run": progress.run,
-        "pipeline": progress.pipeline,
-        "version": progress.version,
-        "state": progress.state.value,
-        "reason": progress.reason,
-        "bound_by": progress.bound_by,
-        "items": {
-            "total": sum(step.total for step in progress.steps),
-            "ok": summary.ok,
-            "failed": summary.failed,
-            "in_flight": progress.in_flight,
-            "retries": summary.retries,
-            "repaired": summary.repaired,
-            "cached": summary.cached,
-        },
-        "steps": [
-            {
-                "number": step.number,
-                "name": step.name,
-                "state": step.state,
-                "total": step.total,
-                "ok": step.summary.ok,
-                "failed": step.summary.failed,
-                "batches": step.batches,
-                "collated": step.collated,
-            }
-            for step in progress.steps
-        ],
-        "calls": summary.usage.calls,
-        "input_tokens": summary.usage.input_tokens,
-        "output_tokens": summary.usage.output_tokens,
-        "cost_usd": round(summary.usage.cost_usd, 9),
-        "unpriced_calls": summary.usage.unpriced_calls,
-        "budget": _budget_json(progress.budget),
-        "canary": canary_json(progress.canary) if progress.canary else None,
-        "duration_s": round(max(0.0, progress.updated_at - progress.started_at), 1),
-        "folder": progress.folder,
-        "collated": list(files.collated),
-        "errors": list(files.errors),
-    }
-
-
-def _budget_json(use: BudgetUse | None) -> dict[str, Any] | None:
-    if use is None:
-        return None
-    limit = use.budget.nusd
-    return {
-        "usd": None if limit is None else limit / 1e9,
-        "tokens": use.budget.tokens,
-        "on_exceeded": use.budget.on_exceeded,
-        "spent_usd": use.spent_nusd / 1e9,
-        "spent_tokens": use.spent_tokens,
-        "reserved_usd": use.held_nusd / 1e9,
-        "reserved_tokens": use.held_tokens,
-    }
+    """A run for programs, with its files; `status --json` and `submit --json` print it."""
+    files = find_files(progress.folder)
+    told = {"collated": list(files.collated), "errors": list(files.errors)}
+    return progress_json(progress) | told
 
 
 def summary_lines(progress: Progress) -> list[str]:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import click
 
+from batchq.acts import cancel, pause
 from batchq.cli.output import say
 from batchq.cli.report import put_end, wishes_of
 from batchq.cli.request import json_option
 from batchq.drive import follow_elsewhere
-from batchq.embedded.stack import forget_data
-from batchq.errors import QueueError, UsageError
+from batchq.errors import QueueError
 from batchq.exits import exit_code
 from batchq.follow import Ended
 from batchq.lookup import find, stays_alive
-from batchq.ports import RunRecord, RunState
-from batchq.queue.control import stop
 from batchq.services import COMMAND_PATIENCE_S, build_services
-from batchq.settings import Settings, load_settings
-
-CANCELLED = "cancelled by a person"
+from batchq.settings import load_settings
 
 
 @click.command("watch")
@@ -51,8 +47,9 @@ def watch_command(run: str, timeout: float | None, as_json: bool) -> int:  # noq
 @click.argument("run")
 def pause_command(run: str) -> None:
     """Starts no more items of RUN; what is in flight ends and is kept."""
-    name = _stop(run, RunState.PAUSED, "paused by a person")
-    say(f"{name} is pausing. Go on with `batchq resume {name}`")
+    found = find(run, load_settings())
+    pause(found)
+    say(f"{found.name} is pausing. Go on with `batchq resume {found.name}`")
 
 
 @click.command("cancel")
@@ -61,28 +58,5 @@ def cancel_command(run: str) -> None:
     """Ends RUN early, also one that is paused; what is in flight ends, what is done is kept."""
     settings = load_settings()
     found = find(run, settings)
-    if found.services is None and found.record is not None:
-        _close(found.record, found.name, settings)
-        say(f"{found.name} is cancelled")
-        return
-    name = _stop(run, RunState.CANCELLED, CANCELLED)
-    say(f"{name} is being cancelled")
-
-
-def _close(record: RunRecord, name: str, settings: Settings) -> None:
-    """Ends a run that nobody works on, and removes what its private Redis kept for a resume."""
-    if record.state.is_over and record.state is not RunState.PAUSED:
-        raise UsageError(f"{name} is {record.state.value} already")
-    from batchq.runs import close_run, load_run
-
-    services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
-    close_run(load_run(record), RunState.CANCELLED, CANCELLED, services)
-    forget_data(settings.home, record.run)
-
-
-def _stop(run: str, state: RunState, reason: str) -> str:
-    found = find(run, load_settings())
-    if found.services is None:
-        raise QueueError(f"{found.name} is not in flight: nothing to stop")
-    stop(found.run, state, reason, found.services)
-    return found.name
+    is_over = cancel(found, build_services(settings, patience_s=COMMAND_PATIENCE_S))
+    say(f"{found.name} is {'' if is_over else 'being '}cancelled")

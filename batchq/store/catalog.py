@@ -67,7 +67,7 @@ class SqlCatalog:
         if pipeline is not None:
             query = query.where(runs.c.pipeline == pipeline)
         with explained(self._engine), self._engine.connect() as connection:
-            return [_run_record(row) for row in connection.execute(query).mappings()]
+            return [run_record(row) for row in connection.execute(query).mappings()]
 
     def batches(self, run: str) -> dict[tuple[int, int], Summary]:
         """What the batches of a run came to, by step and number."""
@@ -79,7 +79,7 @@ class SqlCatalog:
     def items(
         self, run: str, *, step: int | None = None, state: str | None = None, limit: int = 1000
     ) -> list[Mapping[str, Any]]:
-        """Rows of a run's items, in input order, as `_item_of` names their columns."""
+        """Rows of a run's items, in input order, as `item_of` names their columns."""
         query = select(items).where(items.c.run == run)
         if step is not None:
             query = query.where(items.c.step == step)
@@ -87,7 +87,7 @@ class SqlCatalog:
             query = query.where(items.c.state == state)
         query = query.order_by(items.c.step, items.c.item_index).limit(limit)
         with explained(self._engine), self._engine.connect() as connection:
-            return [_item_of(row) for row in connection.execute(query).mappings()]
+            return [item_of(row) for row in connection.execute(query).mappings()]
 
 
 def _summary_row(summary: Summary) -> dict[str, Any]:
@@ -135,7 +135,8 @@ def _run_row(record: RunRecord) -> dict[str, Any]:
     } | _summary_row(record.summary)
 
 
-def _run_record(row: Mapping[Any, Any]) -> RunRecord:
+def run_record(row: Mapping[Any, Any]) -> RunRecord:
+    """A row of the runs."""
     return RunRecord(
         run=row["run"],
         pipeline=row["pipeline"],
@@ -188,7 +189,8 @@ def _item_row(record: BatchRecord, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _item_of(row: Mapping[Any, Any]) -> Mapping[str, Any]:
+def item_of(row: Mapping[Any, Any]) -> Mapping[str, Any]:
+    """A row of the items, with the columns as people know them."""
     return {
         "id": row["item_id"],
         "index": row["item_index"],

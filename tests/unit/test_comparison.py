@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchq.cli.comparison import MAX_TEXT, excerpts, shorten, value_text
-from batchq.cli.comparison_page import _difference
 from batchq.compare import ABSENT, FieldChange
+from batchq.wordiff import difference
 
 WORDS = st.lists(st.sampled_from(["one", "two", " ", "\n", "é", "<b>", "."]), max_size=12)
 
@@ -40,7 +40,7 @@ def test_a_text_of_several_lines_is_shown_in_one():
 
 @given(WORDS, WORDS)
 def test_the_marked_words_are_the_difference_and_nothing_is_lost(old, new):
-    before, after = _difference("".join(old), "".join(new))
+    before, after = difference("".join(old), "".join(new))
 
     assert "".join(piece.text for piece in before) == "".join(old)
     assert "".join(piece.text for piece in after) == "".join(new)

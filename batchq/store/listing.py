@@ -1,0 +1,200 @@
+"""Reads the catalog a page at a time: runs by what they are, items by where they stand.
+
+Nothing here counts or reads all items of a run: a run may have a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Select, and_, func, or_, select, tuple_
+
+from batchq.ports import RunRecord, RunState
+from batchq.store.catalog import item_of, run_record
+from batchq.store.database import explained, open_engine
+from batchq.store.tables import batches, items, runs
+
+MOST_BATCHES = 20_000
+"""Newest batches that a chart is made of."""
+
+_GOING = [one.value for one in RunState if not one.is_over]
+_OPEN = (*_GOING, RunState.PAUSED.value)
+_PLACE = tuple_(items.c.step, items.c.item_index)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are wanted; an empty field wants all. `state` may be `open`: not ended yet.
+
+    `text` is a part of a pipeline's name, of a version's name `p@v1`, or of a note.
+    """
+
+    pipeline: str = ""
+    state: str = ""
+    label: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """Which items are wanted; `text` is a part of an id, or of the kind and text of an error."""
+
+    step: int | None = None
+    state: str = ""
+    kind: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpan:
+    """What a collated batch gave, and between when; in seconds since the epoch."""
+
+    step: int
+    start: float
+    end: float
+    ok: int
+    failed: int
+
+
+def open_listing(url: str) -> Listing:
+    """Opens a catalog for reading, as `open_catalog` does."""
+    return Listing(open_engine(url))
+
+
+class Listing:
+    """Pages of a catalog; used by many threads at once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._engine.dispose()
+
+    def runs(self, wanted: RunFilter, *, offset: int, limit: int) -> tuple[list[RunRecord], int]:
+        """Runs, newest first, and how many there are in all."""
+        found = select(runs).where(*_run_conditions(wanted))
+        page = found.order_by(runs.c.created_at.desc(), runs.c.run).offset(offset).limit(limit)
+        total = select(func.count()).select_from(runs).where(*_run_conditions(wanted))
+        with explained(self._engine), self._engine.connect() as connection:
+            records = [run_record(row) for row in connection.execute(page).mappings()]
+            return records, connection.execute(total).scalar_one()
+
+    def open_runs(self, most: int = 200) -> list[RunRecord]:
+        """The newest runs that have not ended, as far as the catalog was told."""
+        query = select(runs).where(runs.c.state.in_(_GOING)).order_by(runs.c.created_at.desc())
+        with explained(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(query.limit(most)).mappings()
+            return [run_record(row) for row in rows]
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """All pipelines and all labels, in order."""
+        with explained(self._engine), self._engine.connect() as connection:
+            found = [
+                [row[0] for row in connection.execute(select(column).distinct().order_by(column))]
+                for column in (runs.c.pipeline, runs.c.status)
+            ]
+        return found[0], found[1]
+
+    def run(self, name: str) -> RunRecord | None:
+        """Finds `pipeline@v3`, `pipeline@latest`, `pipeline` (its newest) or a run id."""
+        pipeline, _, version = name.rpartition("@")
+        is_version = bool(pipeline) and version[:1] == "v" and version[1:].isdigit()
+        condition: ColumnElement[bool] = runs.c.run == name
+        if is_version:
+            condition = or_(condition, and_(runs.c.pipeline == pipeline, runs.c.version == version))
+        elif pipeline and version == "latest":
+            done = runs.c.state == RunState.COMPLETED.value
+            condition = or_(condition, and_(runs.c.pipeline == pipeline, done))
+        else:
+            condition = or_(condition, runs.c.pipeline == name)
+        query = select(runs).where(condition).order_by(runs.c.created_at.desc()).limit(1)
+        with explained(self._engine), self._engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+            return None if row is None else run_record(row)
+
+    def versions(self, pipeline: str, most: int = 500) -> list[RunRecord]:
+        """The newest versions of a pipeline, newest first."""
+        query = select(runs).where(runs.c.pipeline == pipeline).order_by(runs.c.created_at.desc())
+        with explained(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(query.limit(most)).mappings()
+            return [run_record(row) for row in rows]
+
+    def items(
+        self, run: str, wanted: ItemFilter, *, after: tuple[int, int], limit: int
+    ) -> list[Mapping[str, Any]]:
+        """Items that come after (step, index) in input order."""
+        query = (
+            _items(run, wanted)
+            .where(tuple_(*after) < _PLACE)
+            .order_by(items.c.step, items.c.item_index)
+        )
+        return self._rows(query.limit(limit))
+
+    def items_before(
+        self, run: str, wanted: ItemFilter, *, before: tuple[int, int], limit: int
+    ) -> list[Mapping[str, Any]]:
+        """Items that come before (step, index), the nearest of them, in input order."""
+        query = _items(run, wanted).where(tuple_(*before) > _PLACE)
+        query = query.order_by(items.c.step.desc(), items.c.item_index.desc())
+        return self._rows(query.limit(limit))[::-1]
+
+    def _rows(self, query: Select[Any]) -> list[Mapping[str, Any]]:
+        with explained(self._engine), self._engine.connect() as connection:
+            return [item_of(row) for row in connection.execute(query).mappings()]
+
+    def spans(self, run: str) -> list[BatchSpan]:
+        """The newest collated batches of a run."""
+        wanted = (batches.c.step, batches.c.started_at, batches.c.ended_at)
+        query = select(*wanted, batches.c.ok, batches.c.failed).where(batches.c.run == run)
+        query = query.order_by(batches.c.step.desc(), batches.c.number.desc()).limit(MOST_BATCHES)
+        with explained(self._engine), self._engine.connect() as connection:
+            return [
+                BatchSpan(step, _seconds(start), _seconds(end), ok, failed)
+                for step, start, end, ok, failed in connection.execute(query)
+            ]
+
+    def durations(self, run: str, step: int, most: int = 1000) -> list[float]:
+        """How long the last items of a step took that came to an end, in seconds."""
+        query = select(items.c.duration_ms).where(items.c.run == run, items.c.step == step)
+        query = query.order_by(items.c.item_index.desc()).limit(most)
+        with explained(self._engine), self._engine.connect() as connection:
+            return [row[0] / 1000 for row in connection.execute(query)]
+
+
+def _run_conditions(wanted: RunFilter) -> Sequence[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.pipeline:
+        found.append(runs.c.pipeline == wanted.pipeline)
+    if wanted.state:
+        states = _OPEN if wanted.state == "open" else (wanted.state,)
+        found.append(runs.c.state.in_(states))
+    if wanted.label:
+        found.append(runs.c.status == wanted.label)
+    if wanted.text:
+        name = runs.c.pipeline + "@" + runs.c.version
+        columns = (name, runs.c.notes, runs.c.run)
+        found.append(or_(*(one.icontains(wanted.text, autoescape=True) for one in columns)))
+    return found
+
+
+def _items(run: str, wanted: ItemFilter) -> Select[Any]:
+    query = select(items).where(items.c.run == run)
+    if wanted.step is not None:
+        query = query.where(items.c.step == wanted.step)
+    if wanted.state:
+        query = query.where(items.c.state == wanted.state)
+    if wanted.kind:
+        query = query.where(items.c.kind == wanted.kind)
+    if wanted.text:
+        columns = (items.c.item_id, items.c.kind, items.c.error)
+        text = (one.icontains(wanted.text, autoescape=True) for one in columns)
+        query = query.where(or_(*text))
+    return query
+
+
+def _seconds(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp() if iso else 0.0

@@ -1,0 +1,1 @@
+"""The pages: runs, items, failures, comparisons and limits, in Flower or without it."""

@@ -1,0 +1,196 @@
+"""The page of one run: how far, how fast, what fails, what it costs, what holds it back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from batchq.asjson import progress_json, record_json
+from batchq.errors import BatchqError, RunNotFound, StoreError
+from batchq.labels import KNOWN_LABELS
+from batchq.lookup import Found, as_seen
+from batchq.ports import Progress, RunRecord, RunState, iso
+from batchq.report.charts import histogram
+from batchq.runs import open_folder
+from batchq.store.listing import BatchSpan
+from batchq.versions import is_read_only
+from batchq.web.query import Query
+from batchq.web.reader import Reader
+from batchq.web.throughput import percentile, spread
+
+MOST_EVENTS = 30
+_LEAST_FOR_LATENCY = 5
+
+
+def read_run(reader: Reader, name: str, _: Query) -> dict[str, Any]:
+    """Everything about a run that counters and its batches tell; no item is counted."""
+    found = reader.found(name)
+    record = found.record
+    told: dict[str, Any] = {"name": found.name, "run": found.run, "record": None}
+    if record is not None:
+        seen_record = as_seen(record, reader.settings) if not reader.trouble else record
+        told["record"] = record_json(seen_record)
+    try:
+        seen, problem = reader.progress(found)
+    except (RunNotFound, StoreError) as error:
+        if record is None:
+            raise
+        return told | {"progress": None, "problem": str(error), "actions": []}
+    return told | {
+        "progress": progress_json(seen) | {"latest_failures": list(seen.recent[:10])},
+        "problem": problem,
+        "is_live": not seen.state.is_over,
+        "pace": _pace(reader, seen),
+        "steps": [_step(step.number, seen) for step in seen.steps],
+        "told": [
+            {"item": one.item_id, "step": one.step, "done": one.done, "total": one.total}
+            for one in seen.told[:20]
+        ],
+        "chart": _chart(reader, record, seen),
+        "latency": _latency(reader, record, seen),
+        "events": _events(record),
+        "versions": _versions(reader, record),
+        "labels": list(KNOWN_LABELS),
+        "actions": possible_actions(found, seen, is_away=bool(problem)),
+    }
+
+
+def possible_actions(found: Found, seen: Progress, *, is_away: bool = False) -> list[str]:
+    """What can be done with a run as it stands."""
+    record, state = found.record, seen.state
+    if is_away:
+        return []
+    if not state.is_over:
+        return ["pause", "cancel"]
+    if record is None:
+        return ["cancel"] if state is RunState.PAUSED else []
+    actions = []
+    if state is RunState.PAUSED:
+        waits = seen.canary is not None and not seen.canary.is_decided
+        actions += ["approve"] if waits else ["unpause"]
+        actions.append("cancel")
+    elif state is not RunState.COMPLETED:
+        actions.append("unpause")
+    if seen.summary.failed and not is_read_only(record):
+        actions.append("retry")
+    return [*actions, "label"]
+
+
+def _pace(reader: Reader, seen: Progress) -> dict[str, Any]:
+    """Items a second now and on average, and how long the rest takes at that pace."""
+    took = max(0.0, seen.updated_at - seen.started_at)
+    mean = seen.summary.total / took if took else None
+    if seen.state.is_over:
+        return {"now": None, "mean": mean, "left_s": None}
+    now = reader.pace(seen)
+    current = [step for step in seen.steps if step.state == "running"]
+    left = sum(step.total - step.summary.total for step in current)
+    is_held = any(step.next_batch_at for step in current)
+    rate = now or mean
+    left_s = left / rate if rate and left and not is_held else None
+    return {"now": now, "mean": mean, "left_s": left_s}
+
+
+def _step(number: int, seen: Progress) -> dict[str, Any]:
+    step = seen.steps[number - 1]
+    done = step.summary
+    running = seen.in_flight if step.state == "running" else 0
+    others = [one for one in seen.steps if one.state == "running" and one.number != number]
+    return {
+        "number": step.number,
+        "name": step.name,
+        "state": step.state,
+        "batches": step.batches,
+        "collated": step.collated,
+        "retries": done.retries,
+        "cost_usd": done.usage.cost_usd,
+        "unpriced_calls": done.usage.unpriced_calls,
+        "tokens": done.usage.tokens,
+        "next_batch_at": iso(step.next_batch_at) if step.next_batch_at else None,
+        "bar": {
+            "total": max(step.total, done.total),
+            "ok": max(0, done.ok - done.cached),
+            "cached": min(done.ok, done.cached),
+            "failed": done.failed,
+            # Which step an item in flight is of, nobody counts: with one step at work it is known.
+            "running": 0 if others else min(running, max(0, step.total - done.total)),
+        },
+    }
+
+
+def _chart(reader: Reader, record: RunRecord | None, seen: Progress) -> dict[str, Any] | None:
+    """Items that ended over time; those of open batches are spread over the time since."""
+    spans = reader.listing.spans(record.run) if record is not None else []
+    known_ok, known_failed = sum(one.ok for one in spans), sum(one.failed for one in spans)
+    summary, start = seen.summary, seen.started_at
+    open_ok, open_failed = max(0, summary.ok - known_ok), max(0, summary.failed - known_failed)
+    end = seen.updated_at if not seen.state.is_over else start
+    if (open_ok or open_failed) and not seen.state.is_over:
+        since = max((one.end for one in spans), default=start)
+        spans = [*spans, BatchSpan(0, min(since, end), end, open_ok, open_failed)]
+    if not spans:
+        return None
+    start = min(one.start for one in spans)
+    found = spread(spans, start, end)
+    return {
+        "start": iso(found.start),
+        "every_s": found.every_s,
+        "ok": [round(one, 2) for one in found.ok],
+        "failed": [round(one, 2) for one in found.failed],
+    }
+
+
+def _latency(reader: Reader, record: RunRecord | None, seen: Progress) -> dict[str, Any] | None:
+    """How long the newest items took, of the step that has come farthest."""
+    begun = [step.number for step in seen.steps if step.collated]
+    if record is None or not begun:
+        return None
+    values = sorted(reader.listing.durations(record.run, begun[-1]))
+    if len(values) < _LEAST_FOR_LATENCY:
+        return None
+    return {
+        "step": begun[-1],
+        "items": len(values),
+        "p50_s": percentile(values, 0.5),
+        "p95_s": percentile(values, 0.95),
+        "p99_s": percentile(values, 0.99),
+        "bars": [
+            {"count": one.count, "from_s": one.low, "to_s": one.high} for one in histogram(values)
+        ],
+    }
+
+
+def _events(record: RunRecord | None) -> list[dict[str, str]]:
+    """What happened to the run, newest first."""
+    if record is None:
+        return []
+    try:
+        newest = deque(open_folder(record.folder).read_log(), maxlen=MOST_EVENTS)
+    except BatchqError:  # a line of it is broken; the run itself is not
+        return []
+    told = []
+    for event in reversed(newest):
+        known = ("ts", "event", "level", "v")
+        words = [f"{key} {value}" for key, value in event.items() if key not in known and value]
+        told.append(
+            {
+                "at": iso(float(event.get("ts", 0.0))),
+                "level": str(event.get("level", "info")),
+                "event": str(event.get("event", "")),
+                "words": ", ".join(words),
+            }
+        )
+    return told
+
+
+def _versions(reader: Reader, record: RunRecord | None) -> list[dict[str, str]]:
+    """The newest versions of the pipeline, to compare with."""
+    if record is None:
+        return []
+    found: Sequence[RunRecord] = reader.listing.versions(record.pipeline, 30)
+    return [
+        {"version": one.version, "state": one.state.value, "status": one.status}
+        for one in islice(found, 30)
+    ]
