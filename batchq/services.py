@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from batchq.errors import QueueError
 from batchq.ports import RunInfo
 from batchq.settings import Settings, redis_client_url
+from batchq.signing import signer_of
 from batchq.tally import Tally
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Services:
         """What is in flight."""
         from batchq.ledger import RedisLedger
 
-        return RedisLedger(self.redis, self._count)
+        signer = signer_of(self.settings.signing_key, self.settings.broker_url)
+        return RedisLedger(self.redis, self._count, signer=signer)
 
     def _count(self, spec: StepSpec | None, outcome: Outcome) -> None:
         from batchq.counting import count_outcome
@@ -148,11 +150,15 @@ class Services:
         return self._catalogs[url]
 
     def info(self, run: str) -> RunInfo | None:
-        """What a coordinator needs of a run that is in flight; None if it is unknown."""
+        """What a coordinator needs of a run that is in flight; None if it is unknown.
+
+        Raises NotSigned if others than us said where its folder is.
+        """
         if run not in self._infos:
             about = self.ledger.about(run)
             if not about:
                 return None
+            self.ledger.check_place(run, about)
             from batchq.store import RunFolder  # fsspec takes time that `--help` does not have
 
             folder = RunFolder.open(about["folder"])

@@ -19,9 +19,11 @@ from pydantic_settings import (
 )
 
 from batchq.errors import UsageError
+from batchq.sentinels import SCHEME, is_sentinel, parse_sentinels
+from batchq.signing import MIN_CHARACTERS, OFF
 
 SETTINGS_FILE = "batchq.toml"
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
 SQL_SCHEMES = ("sqlite:", "postgresql:", "postgresql+psycopg:")
 
 
@@ -33,7 +35,15 @@ class Settings(BaseSettings):
     )
 
     broker_url: str = Field(
-        "", description="redis://, rediss:// or redis+socket:// URL; empty: the embedded stack"
+        "",
+        description="redis://, rediss://, redis+socket:// or sentinel:// URL; empty: the embedded "
+        "stack",
+    )
+    signing_key: str = Field(
+        "",
+        repr=False,
+        description="secret of 16 characters or more that messages are signed with, the same "
+        "everywhere; empty: the broker's password; off: nothing is signed",
     )
     catalog_url: str = Field(
         "", description="SQLAlchemy URL; empty: a SQLite file in the home folder"
@@ -76,20 +86,32 @@ class Settings(BaseSettings):
         if url and (problem := _problem_of(url)):  # the URL may hold a password: never repeat it
             raise ValueError(
                 f"{problem}; expected a URL such as redis://127.0.0.1:6379/0, "
-                "rediss://:PASSWORD@HOST:6379/0 or redis+socket:///path/of/redis.sock"
+                "rediss://:PASSWORD@HOST:6379/0, redis+socket:///path/of/redis.sock or "
+                "sentinel://:PASSWORD@HOST:26379,HOST:26379/MASTER/0"
             )
         return url
 
     @field_validator("cache_url")
     @classmethod
     def _is_cache_url(cls, url: str) -> str:
-        is_wrong = _problem_of(url) if url.startswith("redis") else not url.startswith(SQL_SCHEMES)
+        is_redis = url.startswith(("redis", f"{SCHEME}:"))
+        is_wrong = _problem_of(url) if is_redis else not url.startswith(SQL_SCHEMES)
         if url and is_wrong:
             raise ValueError(
                 "expected a URL such as sqlite:////path/cache.sqlite, "
                 "postgresql://user@host/batchq or redis://127.0.0.1:6379/1"
             )
         return url
+
+    @field_validator("signing_key")
+    @classmethod
+    def _is_long_enough(cls, key: str) -> str:
+        if key and key != OFF and len(key) < MIN_CHARACTERS:
+            raise ValueError(
+                f"it has {len(key)} characters, {MIN_CHARACTERS} are the fewest; make one with "
+                "`openssl rand -hex 32`"
+            )
+        return key
 
     @classmethod
     def settings_customise_sources(
@@ -115,6 +137,17 @@ class Settings(BaseSettings):
 
 
 def _problem_of(url: str) -> str:
+    if "cluster" in url.partition(":")[0]:
+        return (
+            "a Redis Cluster spreads keys over servers, and Celery's queues want them on one: give "
+            "the address of a single Redis, or of Sentinels"
+        )
+    try:
+        if is_sentinel(url):
+            parse_sentinels(url)
+            return ""
+    except ValueError as error:
+        return str(error)
     try:
         parts = urlsplit(url)
         _ = parts.port  # it is parsed here, and only now
@@ -140,13 +173,23 @@ def redis_client_url(broker_url: str) -> str:
     """
     scheme, separator, rest = broker_url.partition("://")
     if scheme != "redis+socket":
-        return broker_url
+        return verified(broker_url)
     return f"unix{separator}{rest.replace('virtual_host=', 'db=')}"
 
 
 def backend_url(broker_url: str) -> str:
     """The part of a result backend's URL that follows its class, for the same Redis."""
-    return broker_url.removeprefix("redis+") if "+socket" in broker_url else broker_url
+    return broker_url.removeprefix("redis+") if "+socket" in broker_url else verified(broker_url)
+
+
+def verified(url: str) -> str:
+    """A `rediss://` URL that has certificates checked, unless it says otherwise.
+
+    Celery's transport takes any certificate where nothing is said, and its backend refuses the URL.
+    """
+    if not url.startswith("rediss:") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -8,12 +8,18 @@ from typing import ParamSpec, TypeVar
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, OutOfMemoryError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    MovedError,
+    OutOfMemoryError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from batchq.errors import QueueError
+from batchq.redisclient import open_client
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +37,7 @@ def connect(url: str, *, patience_s: float) -> redis.Redis:
     tries = max(1, round(patience_s / 2))
     # A unix socket knows no keep-alive, and redis-py refuses to be told so.
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return redis.Redis.from_url(
+    return open_client(
         url,
         decode_responses=True,
         socket_timeout=30,
@@ -50,6 +56,12 @@ def or_queue_error(method: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(*args, **kwargs)
+        except (MovedError, ClusterCrossSlotError) as error:
+            raise QueueError(
+                "the broker is a part of a Redis Cluster, which spreads keys over servers, and "
+                "Celery's queues want them on one: give the address of a single Redis, or of "
+                "Sentinels"
+            ) from error
         except redis.RedisError as error:
             raise QueueError(f"Redis did not answer: {error}") from error
 

@@ -21,6 +21,7 @@ from batchq.ledger.connection import or_queue_error
 from batchq.outcome import Json, Outcome, Summary, Usage
 from batchq.plan import StepSpec, decode, encode
 from batchq.ports import LATER, TRIED, Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
+from batchq.signing import NotSigned, Signer
 
 LOCK_S = 15.0
 LATE_S = 30.0
@@ -57,8 +58,11 @@ class RedisLedger:
         self,
         client: redis.Redis,
         on_end: Callable[[StepSpec | None, Outcome], None] = lambda _spec, _outcome: None,
+        *,
+        signer: Signer | None = None,
     ) -> None:
         self.client = client
+        self._signer = signer  # without one, what others wrote is taken as ours
         self._on_end = on_end  # is told of each outcome that is kept
         folder = Path(__file__).parent
         self._claim = client.register_script((folder / "claim.lua").read_text("utf-8"))
@@ -148,14 +152,18 @@ class RedisLedger:
         return (before + time.time()) / 2 - (seconds + micros / 1e6)
 
     def spec(self, run: str, step: int) -> StepSpec | None:
-        """What a worker needs to know of a step; None if the run is unknown here."""
+        """What a worker needs to know of a step; None if the run is unknown here.
+
+        Raises NotSigned for one that none of us wrote.
+        """
         if (run, step) not in self._specs:
             text = self.client.get(keys.step(run, step))
             if text is None:
                 return None
             if len(self._specs) > 256:
                 self._specs.clear()
-            self._specs[run, step] = decode(StepSpec, str(text))
+            opened = self._opened(keys.step(run, step), str(text))
+            self._specs[run, step] = decode(StepSpec, opened)
         return self._specs[run, step]
 
     # The coordinator's side.
@@ -165,10 +173,12 @@ class RedisLedger:
         """Makes a run known: what a coordinator needs to take it up, and its steps for workers."""
         with self.client.pipeline() as pipe:
             state = {"state": RunState.RUNNING.value, "reason": ""}
-            pipe.hset(keys.run(run), mapping=cast("Any", about | state))
+            seal = {"seal": self._sealed(keys.run(run), _place(about))}
+            pipe.hset(keys.run(run), mapping=cast("Any", about | state | seal))
             pipe.persist(keys.run(run))
             for spec in specs:
-                pipe.set(keys.step(run, spec.number), encode(spec))
+                text = self._sealed(keys.step(run, spec.number), encode(spec).decode())
+                pipe.set(keys.step(run, spec.number), text)
             pipe.zadd(keys.RUNS, {run: float(about["created_at"])})
             pipe.zadd(keys.DUE, {run: 0})
             pipe.execute()
@@ -184,6 +194,20 @@ class RedisLedger:
     def about(self, run: str) -> dict[str, str]:
         """The run's own hash; empty if the run is unknown here."""
         return cast("dict[str, str]", self.client.hgetall(keys.run(run)))
+
+    def check_place(self, run: str, about: Mapping[str, str]) -> None:
+        """Raises NotSigned unless one of us said where the folder and the catalog of a run are."""
+        if self._signer and self._opened(keys.run(run), about.get("seal", "")) != _place(about):
+            raise NotSigned("changed after it was signed")
+
+    def _sealed(self, key: str, text: str) -> str:
+        return self._signer.seal(key, text) if self._signer else text
+
+    def _opened(self, key: str, text: str) -> str:
+        try:
+            return self._signer.open(key, text) if self._signer else text
+        except NotSigned as error:
+            raise NotSigned(f"what Redis says of this run ({key}) is {error}") from error
 
     @or_queue_error
     def state(self, run: str) -> RunState | None:
@@ -428,6 +452,10 @@ class RedisLedger:
             if held:
                 with suppress(LockError):  # it ran out while we stood still; nothing to give back
                     lock.release()
+
+
+def _place(about: Mapping[str, str]) -> str:
+    return json.dumps([about.get("folder", ""), about.get("catalog", "")])
 
 
 def _owner(name: str) -> str:

@@ -29,6 +29,7 @@ from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.queue.gate import Gate
 from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
+from batchq.signing import NotSigned
 from batchq.store.earlier import with_earlier
 from batchq.store.reopen import lay_out
 
@@ -62,6 +63,10 @@ def advance(run: str, app: BatchqApp, collate: tuple[int, int] | None = None) ->
                 ledger.look_at(run)  # whoever has the lock may have looked too early
     except QueueError:
         raise  # Redis is away: the message comes again, or the next look finds it
+    except NotSigned as error:
+        log.error("refused: %s", error, extra={"run": run})
+        ledger.set_state(run, RunState.PAUSED, str(error))
+        ledger.rest(run)
     except StoreError as error:
         log.warning("the run is paused: %s", error, extra={"run": run})
         ledger.set_state(run, RunState.PAUSED, str(error))

@@ -11,7 +11,10 @@ from celery.signals import celeryd_init
 from kombu import Exchange, Queue
 
 from batchq.queue.names import DEFAULT_QUEUES
-from batchq.settings import Settings, backend_url
+from batchq.queue.serializer import json_of
+from batchq.sentinels import is_sentinel, parse_sentinels
+from batchq.settings import Settings, backend_url, verified
+from batchq.signing import signer_of
 
 if TYPE_CHECKING:
     from batchq.services import Services
@@ -50,22 +53,21 @@ def make_app(settings: Settings) -> BatchqApp:
     broker = settings.broker_url or LOCAL_BROKER
     # Celery warns a superuser of pickled messages; ours are JSON and nothing else is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app = BatchqApp("batchq", include=["batchq.queue.tasks", "batchq.queue.reply"])
+    app = BatchqApp("batchq", include=["batchq.queue.tasks"])
     app.settings = settings.model_copy(update={"broker_url": broker})
+    serializer = json_of(signer_of(settings.signing_key, broker))
     app.conf.update(
-        broker_url=broker,
+        **_places(broker),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options=TRANSPORT_OPTIONS,
-        result_backend=f"batchq.queue.backend:Backend+{backend_url(broker)}",
         result_backend_thread_safe=True,  # else every greenlet opens a connection of its own
-        result_backend_transport_options={"retry_policy": {"timeout": 600.0}},
         result_expires=24 * 3600,
         redis_socket_timeout=30.0,
         redis_socket_keepalive=not broker.startswith("redis+socket"),
-        task_serializer="json",
+        task_serializer=serializer,
+        accept_content=[serializer],
         result_serializer="json",
-        accept_content=["json"],
+        result_accept_content=["json"],
         task_default_queue=DEFAULT_QUEUES[0],
         task_queues=[Queue(name, Exchange(name), name) for name in DEFAULT_QUEUES],
         task_create_missing_queues=True,
@@ -85,6 +87,22 @@ def make_app(settings: Settings) -> BatchqApp:
 
     app.steps["worker"].update([CoordinatorStep, HeartbeatStep, LeaveStep, MetricsStep])
     return app
+
+
+def _places(broker: str) -> dict[str, Any]:
+    """Where Celery finds its messages and results: in the same Redis."""
+    options: dict[str, Any] = {}
+    url, backend = verified(broker), f"batchq.queue.backend:Backend+{backend_url(broker)}"
+    if is_sentinel(broker):
+        where = parse_sentinels(broker)
+        options, url = where.celery_options(), where.celery_url()
+        backend = f"batchq.queue.backend:SentinelBackend+{url}"
+    return {
+        "broker_url": url,
+        "broker_transport_options": {**TRANSPORT_OPTIONS, **options},
+        "result_backend": backend,
+        "result_backend_transport_options": {"retry_policy": {"timeout": 600.0}, **options},
+    }
 
 
 @celeryd_init.connect

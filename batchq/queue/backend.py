@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from celery.backends.redis import RedisBackend
+from celery.backends.redis import SentinelBackend as CelerySentinelBackend
 from celery.result import GroupResult
 
 from batchq.queue.deaths import DEATHS, note_death
@@ -57,3 +58,7 @@ class Backend(RedisBackend):
         """
         log.warning("a chord failed, its batch is looked at all the same: %s", exc)
         return callback.delay()
+
+
+class SentinelBackend(Backend, CelerySentinelBackend):
+    """The same by way of Sentinels."""

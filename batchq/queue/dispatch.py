@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from celery import Celery, chord, group
 from celery.utils import uuid
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 
 from batchq.ledger.keys import SENT_AT
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef
-from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_message
+from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_end, encode_message
 from batchq.queue.names import CONTROL_QUEUE
 
 HARD_LIMIT_SLACK_S = 5
@@ -38,9 +39,8 @@ def dispatch_batch(
     }
     options.update(_time_limits(step))
     header = UniformGroup(app.signature(RUN_ITEM, **options), calls, app)
-    collate = app.signature(
-        COLLATE_BATCH, args=(run, number, batch), immutable=True, queue=CONTROL_QUEUE
-    )
+    end = encode_end(run, number, batch)
+    collate = app.signature(COLLATE_BATCH, args=(end,), immutable=True, queue=CONTROL_QUEUE)
     chord(header, app=app).run(header, collate, (), app=app)
 
 
@@ -73,7 +73,7 @@ class UniformGroup(group):
         return result
 
     def _messages(self, body: Any, options: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-        (_, kwargs, embed), headers = loads(dumps(body)), options["headers"]
+        (_, kwargs, embed), headers = json.loads(dumps(body)), options["headers"]
         is_root = headers["root_id"] == headers["id"]
         for index, (args, argsrepr) in enumerate(self.calls):
             if index == 1:  # the first has declared the queue, and a pipeline has nothing to retry

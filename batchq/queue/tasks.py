@@ -10,8 +10,9 @@ from celery import Task, shared_task
 from batchq.ports import Claim, RunState
 from batchq.queue import heart
 from batchq.queue.app import BatchqApp
-from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, MessageRefused, decode_message
+from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, MessageRefused, decode_end, decode_message
 from batchq.runner import run_item
+from batchq.signing import NotSigned
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
     services = _app(self).services
     try:
         ref, item = decode_message(message)
-    except MessageRefused as error:
+        spec = services.ledger.spec(ref.run, ref.step)
+    except (MessageRefused, NotSigned) as error:
         log.error("refused: %s", error)
         return REFUSED  # the coordinator finds the item missing, and sends it again
-    spec = services.ledger.spec(ref.run, ref.step)
     if spec is None:
         return Claim.DONE.value  # the run is over and forgotten
     try:
@@ -50,10 +51,15 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
 
 
 @shared_task(name=COLLATE_BATCH, bind=True, ignore_result=True)
-def collate_batch_task(self: Task[Any, Any], run: str, step: int, batch: int) -> None:
+def collate_batch_task(self: Task[Any, Any], *message: Any) -> None:
     """Writes a batch's outcomes to the run folder and goes on with the run."""
     from batchq.queue.advance import advance  # stores take time that workers do not have
 
+    try:
+        run, step, batch = decode_end(*message)
+    except MessageRefused as error:
+        log.error("refused: %s", error)  # the next look at the run finds that the batch has ended
+        return
     advance(run, _app(self), collate=(step, batch))
 
 

@@ -4,16 +4,24 @@ kombu's own keeps a copy of every message that a worker holds, and gives it to a
 the visibility timeout has passed: an item that takes longer runs twice, one whose worker was killed
 waits that long, and each message costs two more round trips. A claim in the ledger does the same
 job by heartbeats, so a message needs no copy.
+
+What comes out of the broker is bounded before anything reads it.
 """
 
 from __future__ import annotations
 
 import logging
+from json import JSONDecodeError
+from queue import Empty
 from typing import Any
 
 from celery.app.amqp import AMQP
+from celery.utils import uuid
 from kombu import Connection
 from kombu.transport import redis, virtual
+
+from batchq.queue.serializer import MAX_MESSAGE_BYTES, PLAIN_TYPE
+from batchq.sentinels import SCHEME
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +41,63 @@ class QoS(virtual.QoS):
         return []
 
 
-class Channel(redis.Channel):
+class Message(virtual.Message):
+    """A message whose body is left out where it is too long, packed, or in no envelope.
+
+    Nothing of ours is packed, and a few bytes may unpack to gigabytes. What is left in its place is
+    no message, so it is refused as any other that cannot be read.
+    """
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
+        if reason := _flaw_of(payload):
+            log.error("refused a message: %s", reason)
+            payload = {
+                "body": f"refused: {reason}",
+                "content-type": PLAIN_TYPE,
+                "headers": {},
+                "properties": {"delivery_tag": uuid(), "delivery_info": {}},
+            }
+        super().__init__(payload, channel, **kwargs)
+
+
+def _flaw_of(payload: Any) -> str:
+    if not isinstance(payload, dict):
+        return "it is no envelope"
+    properties, headers = payload.get("properties"), payload.get("headers")
+    body = payload.get("body")
+    if not isinstance(properties, dict) or not isinstance(properties.get("delivery_tag"), str):
+        return "its envelope says nothing of its delivery"
+    if not isinstance(headers, dict) or not isinstance(body, str):
+        return "its envelope has no headers, or no body"
+    if len(body) * 3 // 4 > MAX_MESSAGE_BYTES:
+        return f"{len(body) * 3 // 4:,} bytes are too many"
+    return "it is packed" if headers.get("compression") else ""
+
+
+class _Light:
     """A channel that acknowledges in memory."""
 
+    Message: Any = Message
     ack_emulation = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         vars(self)["QoS"] = QoS  # kombu has just set its own
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # of the channel
+        except (JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            log.error("refused a message: it is no envelope: %s", error)
+            raise Empty from error
+
+
+class Channel(_Light, redis.Channel):
+    """A channel to one Redis."""
+
+
+class SentinelChannel(_Light, redis.SentinelChannel):
+    """A channel to the Redis that Sentinels name."""
 
 
 class Transport(redis.Transport):
@@ -49,10 +106,16 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
+class SentinelTransport(redis.SentinelTransport):
+    """The same by way of Sentinels."""
+
+    Channel = SentinelChannel
+
+
 class _Connection(Connection):
-    def get_transport_cls(self) -> type[Transport]:
+    def get_transport_cls(self) -> type[redis.Transport]:
         """Ours for every broker URL; what the URL says of host and database stays with kombu."""
-        return Transport
+        return SentinelTransport if self.transport_cls == SCHEME else Transport
 
 
 class Amqp(AMQP):

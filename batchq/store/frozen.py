@@ -12,6 +12,8 @@ from batchq.plan import Item
 from batchq.store.files import Files
 from batchq.store.rows import to_json
 
+MAX_ITEM_BYTES = 16 * 1024 * 1024
+"""An item travels in one message, which has a bound, too."""
 _OFFSET_BYTES = 8
 
 
@@ -28,9 +30,16 @@ def freeze(files: Files, step: int, items: Iterable[Item]) -> int:
         for item in items:
             line = {"id": item.id, "index": item.index, "data": item.data}
             try:
-                file.write(to_json(line) + b"\n")
+                text = to_json(line)
             except (TypeError, ValueError, RecursionError) as error:
                 raise PlanError(f"step {step}: item {item.id!r} is not JSON: {error}") from error
+            if len(text) > MAX_ITEM_BYTES:
+                raise PlanError(
+                    f"step {step}: item {item.id[:200]!r} has {len(text):,} bytes, "
+                    f"{MAX_ITEM_BYTES:,} are the most: put what is large into a file, and its path "
+                    "into the item"
+                )
+            file.write(text + b"\n")
     offsets = array("Q", [0])
     with files.reader(_items_path(step)) as file:
         for text in file:

@@ -12,6 +12,7 @@ import redis
 from batchq.answers import decode_answer, decode_answers, encode_answer
 from batchq.errors import StoreError
 from batchq.ports import KeptAnswer
+from batchq.redisclient import open_client
 from batchq.settings import redis_client_url
 
 TIMEOUT_S = 5.0
@@ -78,7 +79,7 @@ class RedisCache:
 def open_redis_cache(url: str) -> RedisCache:
     """Opens a cache in a Redis of its own: answers stay until that Redis drops them."""
     try:
-        client = redis.Redis.from_url(
+        client = open_client(
             redis_client_url(url),
             decode_responses=True,
             socket_timeout=TIMEOUT_S,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from typing import Any
 
 
 class Proxy:
-    """Listens on a port of its own and passes everything on; cut, it passes nothing either way."""
+    """Listens on a port of its own and passes everything on; cut, it passes nothing either way.
 
-    def __init__(self, target_port: int) -> None:
+    With a context for TLS it speaks that towards its clients.
+    """
+
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
+        self._tls = tls
         self._target_port = target_port
         self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
@@ -48,7 +53,8 @@ class Proxy:
     def _serve(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
         self._open.set()
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0))
+        opened = asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+        server = self._loop.run_until_complete(opened)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         self._loop.run_forever()

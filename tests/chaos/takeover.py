@@ -234,7 +234,7 @@ class Driver:
         if text is None:
             return False
         message = json.loads(str(text))
-        args, kwargs, embed = json.loads(base64.b64decode(message["body"]))
+        args, kwargs, embed = json.loads(base64.b64decode(message["body"]).partition(b"\n")[2])
         headers = message["headers"]
         task = self.app.tasks[headers["task"]]
         request = {

@@ -52,6 +52,7 @@ class Cluster:
         whole = {
             **os.environ,
             "BATCHQ_BROKER_URL": settings.broker_url,
+            "BATCHQ_SIGNING_KEY": settings.signing_key,
             "BATCHQ_HOME": str(settings.home),
             "BATCHQ_LEASE_TTL_S": str(settings.lease_ttl_s),
             "BATCHQ_TASKS": '["cluster_tasks"]',

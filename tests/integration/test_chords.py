@@ -10,7 +10,7 @@ import pytest
 from batchq.ports import ItemRef, RunState
 from batchq.queue import control
 from batchq.queue.app import make_app
-from batchq.queue.message import encode_message
+from batchq.queue.message import encode_end, encode_message
 
 POOLS = {
     "prefork": ("-P", "prefork", "-c", "2"),
@@ -198,7 +198,9 @@ def test_a_message_of_a_done_item_that_comes_again_is_not_run(cluster):
     for item in items:
         message = encode_message(ItemRef(info.run, 1, 0, item.index), item)
         app.send_task("batchq.run_item", args=(message,), queue="batchq.cpu")
-    app.send_task("batchq.collate_batch", args=(info.run, 1, 0), queue="batchq.control")
+    app.send_task(
+        "batchq.collate_batch", args=(encode_end(info.run, 1, 0),), queue="batchq.control"
+    )
 
     client = cluster.services.redis
     cluster.wait_for(lambda: not client.exists("batchq.cpu"), "all are taken")

@@ -61,7 +61,7 @@ def take_messages(redis_client: Any) -> list[dict[str, Any]]:
     found = []
     while (raw := redis_client.rpop(QUEUE)) is not None:
         message = json.loads(raw)
-        message["body"] = json.loads(base64.b64decode(message["body"]))
+        message["body"] = json.loads(base64.b64decode(message["body"]).partition(b"\n")[2])
         found.append(message)
     return found
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,13 @@ dir "{folder}"
 save ""
 appendonly {appendonly}
 """
+PASSWORD = "word"
 SENTINEL = """
 port {port}
 bind 127.0.0.1
 dir "{folder}"
 sentinel monitor main 127.0.0.1 {master} 2
+sentinel auth-pass main word
 sentinel down-after-milliseconds main 1000
 sentinel failover-timeout main 4000
 """
@@ -60,14 +63,24 @@ sentinel failover-timeout main 4000
 class Server:
     """A Redis of its own, on a port of its own."""
 
-    def __init__(self, folder: Path, *options: str, config: str = SERVER, **values: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        config: str = SERVER,
+        password: str | None = None,
+        **values: Any,
+    ) -> None:
         folder.mkdir()
         self.port = free_port()
         self._folder = folder
         conf = folder / "redis.conf"
         conf.write_text(config.format(port=self.port, folder=folder, **values))
-        self._argv = [str(find_redis_server()), str(conf), *options]
-        self.client = redis.Redis(port=self.port, decode_responses=True, socket_timeout=2)
+        login = ("--requirepass", password, "--masterauth", password) if password else ()
+        self._argv = [str(find_redis_server()), str(conf), *options, *login]
+        self.client = redis.Redis(
+            port=self.port, password=password, decode_responses=True, socket_timeout=2
+        )
         self.start()
 
     def start(self) -> None:
@@ -124,19 +137,41 @@ def server(request: pytest.FixtureRequest, start_server: Callable[..., Server]) 
     return start_server("server", appendonly=getattr(request, "param", "yes"))
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A master, its replica, three Sentinels that watch them, and an address that stays."""
+
+    master: Server
+    replica: Server
+    sentinels: list[Server]
+    line: Any
+
+
 @pytest.fixture
-def line(server: Server) -> Iterator[Any]:
-    """An address that stays while the server behind it changes, as managed Redises have it."""
+def watched(
+    start_server: Callable[..., Server], wait_for: Callable[..., None]
+) -> Iterator[Watched]:
+    how: dict[str, Any] = {"appendonly": "yes", "password": PASSWORD}
+    master = start_server("server", **how)
+    replica = start_server("replica", "--replicaof", "127.0.0.1", str(master.port), **how)
+    sentinels = [
+        start_server(f"sentinel{number}", "--sentinel", config=SENTINEL, master=master.port)
+        for number in range(3)
+    ]
+    wait_for(lambda: all(map(knows_all, sentinels)), "the sentinels know each other", 20)
     path = Path(__file__).parents[1] / "chaos" / "proxy.py"
-    proxy = runpy.run_path(str(path))["Proxy"](server.port)
-    yield proxy
-    proxy.close()
+    line = runpy.run_path(str(path))["Proxy"](master.port)
+    yield Watched(master, replica, sentinels, line)
+    line.close()
 
 
 @pytest.fixture
-def redis_url(server: Server, request: pytest.FixtureRequest) -> str:
-    entry = request.getfixturevalue("line") if "line" in request.fixturenames else server
-    return f"redis://127.0.0.1:{entry.port}/0"
+def redis_url(request: pytest.FixtureRequest) -> str:
+    if "watched" not in request.fixturenames:
+        return f"redis://127.0.0.1:{request.getfixturevalue('server').port}/0"
+    sentinels = request.getfixturevalue("watched").sentinels
+    places = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
+    return f"sentinel://:{PASSWORD}@{places}/main/0"
 
 
 def start(cluster: Any) -> Any:
@@ -202,26 +237,20 @@ def test_a_run_whose_redis_lost_everything_in_full_flight_goes_on_by_a_resume(
     assert sum(calls(cluster).values()) <= ITEMS + 2 * (open_items + SLOTS)
 
 
-def test_a_run_goes_on_when_sentinels_promote_a_replica(
-    cluster: Any, server: Server, start_server: Callable[..., Server], line: Any
-) -> None:
-    replica = start_server(
-        "replica", "--replicaof", "127.0.0.1", str(server.port), appendonly="yes"
-    )
-    sentinels = [
-        start_server(f"sentinel{number}", "--sentinel", config=SENTINEL, master=server.port)
-        for number in range(3)
-    ]
-    cluster.wait_for(lambda: all(map(knows_all, sentinels)), "the sentinels know each other", 20)
+def test_a_run_goes_on_when_sentinels_promote_a_replica(cluster: Any, watched: Watched) -> None:
+    """One worker asks the Sentinels, as the coordinator does; one has an address that stays."""
+    url = f"redis://:{PASSWORD}@127.0.0.1:{watched.line.port}/0"
+    cluster.worker("-P", "threads", "-c", str(SLOTS), env={"BATCHQ_BROKER_URL": url})
     info = start(cluster)
     wait_for_calls(cluster, 40)
 
-    server.kill()
-    cluster.wait_for(lambda: is_promoted(replica), "the replica is the master", 30)
-    line.lead_to(replica.port)
+    watched.sentinels[0].kill()
+    watched.master.kill()
+    cluster.wait_for(lambda: is_promoted(watched.replica), "the replica is the master", 30)
+    watched.line.lead_to(watched.replica.port)
 
     assert list(cluster.finish(info).read_collated(1)) == list(range(1, ITEMS + 1))
-    assert sum(calls(cluster).values()) <= ITEMS + 2 * 10 + 2 * SLOTS
+    assert sum(calls(cluster).values()) <= ITEMS + 2 * 10 + 4 * SLOTS
 
 
 def knows_all(sentinel: Server) -> bool:

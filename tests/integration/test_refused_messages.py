@@ -1,20 +1,25 @@
-"""Messages that are not ours, or of another version, run nothing and hold nothing up."""
+"""Messages that are not ours, changed or of another version run nothing and hold nothing up."""
 
 from __future__ import annotations
 
 import base64
 import json
 import pickle
+import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchq.plan import Item
-from batchq.ports import ItemRef
+from batchq.plan import Item, StepSpec
+from batchq.ports import ItemRef, RunState
+from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp, make_app
 from batchq.queue.message import encode_message
+from batchq.services import build_services
 from batchq.settings import Settings
+from batchq.signing import signer_of
 
 GOOD = encode_message(ItemRef("r1", 1, 0, 0), Item("0", 0, {"n": 1}))
 DAMAGED: dict[str, tuple[Any, str]] = {
@@ -51,7 +56,7 @@ def test_a_message_that_cannot_be_read_is_refused_by_name(
     assert reason in caplog.text
 
 
-def test_the_items_of_messages_of_another_version_are_sent_again(
+def test_items_of_messages_of_other_versions_changed_or_signed_by_others_are_sent_again(
     cluster: Any, redis_client: Any
 ) -> None:
     cluster.coordinator()
@@ -61,27 +66,80 @@ def test_the_items_of_messages_of_another_version_are_sent_again(
           - {name: note, input: {generate: 6}, task: "cluster_tasks:note"}
         """)
     cluster.wait_for(lambda: redis_client.llen("batchq.cpu") == 6, "its messages are queued", 20)
-    for _ in range(3):  # half of them as an older release would have written them
-        redis_client.lpush("batchq.cpu", aged(redis_client.rpop("batchq.cpu")))
+    url = cluster.services.settings.broker_url
+    ours, other = signer_of("", url), signer_of("", "redis://:of-another-broker@host")
+    for damage in (
+        lambda text: ours.seal("message", text.replace('"v": 1', '"v": 0')),
+        lambda text: other.seal("message", text),
+        lambda text: ours.seal("message", text).replace('"number": ', '"number": 1'),
+        lambda text: text,
+    ):
+        redis_client.lpush("batchq.cpu", damaged(redis_client.rpop("batchq.cpu"), damage))
+    stranger = make_app(cluster.services.settings.model_copy(update={"signing_key": "off"}))
 
     cluster.worker("-P", "threads", "-c", "2")
+    cluster.wait_for(lambda: len(calls(cluster)) == 2, "the sound ones are run", 30)
+    stranger.control.shutdown()
+    stranger.close()
 
     assert len(list(cluster.finish(info).read_collated(1))) == 6
-    assert sorted((cluster.folder / "calls.txt").read_text().split()) == list("123456")
-    assert "refused: a message of version '0'" in cluster.logs()
+    assert sorted(calls(cluster)) == list("123456")
+    logs = (cluster.folder / "worker1.log").read_text()
+    assert "refused: a message of version '0'" in logs
+    assert "signed with another key than ours" in logs
+    assert "changed after it was signed" in logs
 
 
-def aged(text: bytes) -> str:
-    message = json.loads(text)
-    args, kwargs, embed = json.loads(base64.b64decode(message["body"]))
-    args[0]["v"] = 0
-    message["body"] = base64.b64encode(json.dumps([args, kwargs, embed]).encode()).decode()
+def calls(cluster: Any) -> list[str]:
+    path = cluster.folder / "calls.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def damaged(raw: bytes, damage: Callable[[str], str]) -> str:
+    """A message of the queue with another body."""
+    message = json.loads(raw)
+    text = base64.b64decode(message["body"]).decode().partition("\n")[2]
+    message["body"] = base64.b64encode(damage(text).encode()).decode()
     return json.dumps(message)
+
+
+def test_a_run_whose_place_others_wrote_into_redis_is_paused(
+    app: BatchqApp, redis_client: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    about = {"created_at": "1", "folder": str(tmp_path / "ours"), "catalog": "sqlite://"}
+    app.services.ledger.register("r1", about, [])
+    redis_client.hset("batchq:{r1}:run", "folder", str(tmp_path / "theirs"))
+
+    advance("r1", app)
+
+    assert app.services.ledger.state("r1") is RunState.PAUSED
+    assert "changed after it was signed" in app.services.ledger.about("r1")["reason"]
+    assert app.services.ledger.is_resting("r1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_others_wrote_into_redis_is_not_run(
+    app: BatchqApp, redis_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    about = {"created_at": "1", "folder": "f", "catalog": "c"}
+    app.services.ledger.register("r1", about, [StepSpec(1, "ours", ())])
+    mine = redis_client.get("batchq:{r1}:step:1")
+    redis_client.set("batchq:{r1}:step:2", mine)  # signed, but for another step
+    redis_client.set("batchq:{r1}:step:1", mine.replace(b"ours", b"mine"))
+
+    for step in (1, 2):
+        message = encode_message(ItemRef("r1", step, 0, 0), Item("0", 0, {}))
+        assert app.tasks["batchq.run_item"].apply(args=(message,)).result == "refused"
+
+    assert caplog.text.count("changed after it was signed") == 2
 
 
 def test_messages_from_outside_run_nothing_and_the_worker_goes_on(
     cluster: Any, redis_client: Any, wait_for: Callable[..., None]
 ) -> None:
+    # Without a signature, which refuses all of these at once.
+    unsigned = cluster.services.settings.model_copy(update={"signing_key": "off"})
+    cluster.services = build_services(unsigned, patience_s=10)
     cluster.coordinator()
     cluster.worker("-P", "threads", "-c", "2")
     mark = cluster.folder / "owned"
@@ -96,16 +154,19 @@ def test_messages_from_outside_run_nothing_and_the_worker_goes_on(
 
     def push(body: bytes, **changes: Any) -> None:
         message = {**template, "body": base64.b64encode(body).decode()}
-        message["content-type"] = changes.pop("content_type", "application/json")
+        message["content-type"] = changes.pop("content_type", "application/x-batchq")
         message["headers"] = {**template["headers"], **changes}
         redis_client.lpush("batchq.cpu", json.dumps(message))
 
     push(pickle.dumps(([], {}, Hostile())), content_type="application/x-python-serialize")
     push(json.dumps([[f"touch {mark}"], {}, {}]).encode(), task="os.system")
-    push(json.dumps([[{**GOOD, "data": "x" * 9_000_000}], {}, {}]).encode())
+    push(json.dumps([[f"touch {mark}"], {}, {}]).encode(), task="celery.map")
+    push(json.dumps([[{**GOOD, "data": "x" * 26_000_000}], {}, {}]).encode())
+    push(zlib.compress(b"[" + b"0," * 50_000_000), compression="application/x-gzip")
     push(b"[" * 100_000)
     push(b"\xff\xfe not json")
-    redis_client.lpush("batchq.cpu", json.dumps({"body": "?"}))
+    for text in ('{"body": "?"}', "[1]", "no JSON", b"\xff", "[" * 100_000):
+        redis_client.lpush("batchq.cpu", text)
 
     info = cluster.submit("""
         name: sound
@@ -115,6 +176,10 @@ def test_messages_from_outside_run_nothing_and_the_worker_goes_on(
     assert len(list(cluster.finish(info).read_collated(1))) == 4
     assert not mark.exists()
     assert not redis_client.llen("batchq.cpu")
+    logs = (cluster.folder / "worker1.log").read_text()
+    assert "refused a message: 26,000," in logs
+    assert "Connection to broker lost" not in logs
+    assert "refused a message: it is packed" in logs
 
 
 def sent(app: BatchqApp, redis_client: Any) -> Any:

@@ -18,6 +18,7 @@ GOOD = (
     "rediss://user:secret@host/1",
     "redis+socket:///run/redis.sock",
     "redis+socket://:secret@/run/redis.sock?virtual_host=2",
+    "sentinel://:secret@one:26379,two:26379,three/main/0?sentinel_password=other",
 )
 BAD = {
     "nonsense": "it starts with none of redis://, rediss://, redis+socket://",
@@ -27,6 +28,9 @@ BAD = {
     "redis://:s3cret@[::1/0": "this is no URL",
     "redis://:s3cret@localhost/first": "its database is no number",
     "redis+socket://": "it names no socket",
+    "sentinel://:s3cret@one:26379": "it names no master after its hosts",
+    "sentinel://:s3cret@one/main?db=s3cret": "it has an option that is not known: db",
+    "redis+cluster://:s3cret@one:7000": "a Redis Cluster spreads keys over servers",
 }
 
 
@@ -75,6 +79,15 @@ def test_a_cache_url_that_nothing_opens_is_refused_without_its_password(url: str
         load_settings(cache_url=url)
 
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_signing_key_that_is_short_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match=r"BATCHQ_SIGNING_KEY\): it has 6 characters") as caught:
+        load_settings(signing_key="s3cret")
+
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(Settings(signing_key="s3cret and more of it"))
+    assert Settings(signing_key="off").signing_key == "off"
 
 
 def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
