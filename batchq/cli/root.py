@@ -46,6 +46,7 @@ COMMANDS = {
     "cancel": Entry("watch", "End a run early; what is done is kept."),
     "limits": Entry("limits", "Show what is used of providers' limits, or change them."),
     "web": Entry("pages", "Serve pages of runs, items, failures and limits."),
+    "flower": Entry("pages", "Run Flower with these pages in its menu."),
     "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),
     "worker": Entry("serve", "Run a worker for the broker."),
     "coordinator": Entry("serve", "Run a coordinator for the broker."),

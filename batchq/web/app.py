@@ -87,11 +87,16 @@ class Access:
     debug: bool = False
 
 
+def require_login_form(logins: Sequence[str]) -> None:
+    """Raises UsageError for what is no USER:PASSWORD."""
+    for one in logins:
+        if not all(one.partition(":")[::2]) or not one.isascii():
+            raise UsageError("a login of --basic-auth is USER:PASSWORD, in ASCII")
+
+
 def make_app(settings: Settings, access: Access, cookie_secret: str) -> tornado.web.Application:
     """The pages as an application of their own."""
-    for one in access.basic_auth:
-        if not all(one.partition(":")[::2]) or not one.isascii():
-            raise UsageError("--basic-auth is USER:PASSWORD, in ASCII")
+    require_login_form(access.basic_auth)
     site = make_site(settings, access.url_prefix)
     to_first = {"url": site.templates.url("runs"), "permanent": False}
     application = tornado.web.Application(

@@ -149,6 +149,8 @@ class Handler(flower.views.BaseHandler):  # type: ignore[misc]  # Flower has no 
         """Says what is wrong, without a traceback: that goes to the log."""
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="batchq"')
+        if not hasattr(self, "_current_user"):
+            self.current_user = None  # to ask again would fail again
         error = (kwargs.get("exc_info") or (None, None))[1]
         message = ""
         if isinstance(error, BatchqError):
