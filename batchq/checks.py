@@ -17,14 +17,14 @@ from batchq.errors import PlanError, TaskError
 from batchq.files import find_prompt, is_inline, read_schema, read_text
 from batchq.plan import MAX_BATCH_SIZE, is_remote
 from batchq.prompts import names
-from batchq.wording import NOT_YET
+from batchq.tabular import NEEDS_PYARROW, has_parquet
 
 KeyPath = tuple[str | int, ...]
 Report = Callable[[KeyPath, str, str], None]
 
 WORKS = ("prompt", "task", "command", "stages")
-INPUT_SUFFIXES = (".json", ".jsonl", ".csv")
-OUTPUT_SUFFIXES = (".json", ".jsonl", ".csv", ".yaml")
+INPUT_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+OUTPUT_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".yaml")
 RUN_SOURCE = re.compile(r"run:(?P<pipeline>[^@/]+)@(?P<version>[^@/]+)(/(?P<step>.+))?")
 """An input that is the output of another run: run:NAME@latest, run:NAME@v3/STEP."""
 BASE_URLS = {
@@ -177,11 +177,14 @@ def _check_step(key: KeyPath, step: Mapping[str, Any], seen: Sequence[str], repo
                 report((*where, "when"), str(error), "")
     file = step.get("output_file")
     if isinstance(file, str) and file:
-        if Path(file).suffix == ".parquet":
-            report((*key, "output_file"), f"`.parquet` {NOT_YET}", "use .json, .jsonl or .csv")
-        elif Path(file).suffix not in OUTPUT_SUFFIXES:
+        if Path(file).suffix not in OUTPUT_SUFFIXES:
             message = f"expected a name that ends in {', '.join(OUTPUT_SUFFIXES)}"
             report((*key, "output_file"), message, f"{Path(file).stem}.json")
+        elif Path(file).suffix == ".parquet" and not has_parquet():
+            report((*key, "output_file"), NEEDS_PYARROW, "or use .csv")
+        elif Path(file).suffix == ".parquet" and step.get("collate") is not None:
+            message = "what a collate function gives cannot be read back from Parquet"
+            report((*key, "output_file"), message, "use .json, .jsonl or .yaml")
         if "/" in file or "\\" in file:
             report(
                 (*key, "output_file"), "a file name without folders; it is put into collated/", ""
@@ -272,8 +275,8 @@ def _input_problem(source: str, base_dir: Path) -> tuple[str, str] | None:
     if is_glob(source) and not path.exists():
         return None
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return f"`.parquet` {NOT_YET}", "use .json, .jsonl or .csv"
+    if suffix == ".parquet" and not has_parquet():
+        return NEEDS_PYARROW, "or use .csv"
     if suffix not in INPUT_SUFFIXES:
         return f"expected a file that ends in {', '.join(INPUT_SUFFIXES)}", (
             "a glob such as texts/*.txt makes each file an item"

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from batchq.checks import is_glob
-from batchq.errors import PlanError
+from batchq.errors import PlanError, StoreError
 from batchq.expand import expand
 from batchq.files import decode, read_text
 from batchq.outcome import Json
 from batchq.plan import InputSpec
+from batchq.tabular import read_parquet
 
 _BINARY_PROBE = 8192
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -66,7 +67,11 @@ def read_rows(
         return _from_csv(path, source)
     if suffix == ".json":
         return _from_json(path, source, is_whole=spec.whole)
-    raise PlanError(f"{source}: expected a .json, .jsonl or .csv file, or a glob of files")
+    if suffix == ".parquet":
+        return _from_parquet(path, source)
+    raise PlanError(
+        f"{source}: expected a .json, .jsonl, .csv or .parquet file, or a glob of files"
+    )
 
 
 def _values(values: Iterable[Json], name: str) -> Iterator[Row]:
@@ -166,6 +171,17 @@ def _from_csv(path: Path, name: str) -> Iterator[Row]:
             yield place, dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise PlanError(f"{name}:{rows.line_num}: not CSV: {error}") from error
+
+
+def _from_parquet(path: Path, name: str) -> Iterator[Row]:
+    _open(path, name).close()
+    try:
+        for number, row in enumerate(read_parquet(str(path)), start=1):
+            yield f"{name}, row {number}", row
+    except StoreError as error:
+        raise PlanError(f"{name}: {error}") from error
+    except ValueError as error:
+        raise PlanError(f"{name}: cannot be read: {error}") from error
 
 
 def _from_files(pattern: str, base_dir: Path) -> Iterator[Row]:

@@ -38,6 +38,7 @@ COMMANDS = {
     "explain": Entry("explain", "Tell one item's whole story: attempts, prompts, cost, files."),
     "compare": Entry("compare", "Compare two versions of a pipeline item by item."),
     "report": Entry("reports", "Report on a run: its jobs ranked, effects, cost; CSV, HTML."),
+    "export": Entry("export", "Write the items of a run as a table: CSV, Parquet, JSON lines."),
     "label": Entry("review", "Say how mature a version is; final ones are read-only."),
     "mark": Entry("review", "Mark an item as good or bad."),
     "pause": Entry("watch", "Start no more items of a run; resume goes on."),

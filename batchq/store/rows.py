@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,9 +14,7 @@ from batchq.errors import StoreError
 from batchq.outcome import Json, Outcome, SentPrompt
 from batchq.plan import OutputSpec
 from batchq.prompts import flatten
-
-VALUE_COLUMN = "value"
-"""The column of outputs that are no mappings."""
+from batchq.tabular import write_csv, write_parquet
 
 _YAML_PLAIN = re.compile(r"[A-Za-z_]([A-Za-z0-9_ ./-]*[A-Za-z0-9_./-])?")
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -161,7 +157,7 @@ class Rows:
 
 
 def write_rows(file: IO[bytes], suffix: str, rows: Iterable[Json]) -> None:
-    """Writes rows one by one in the format of a suffix; `.csv` reads them twice."""
+    """Writes rows one by one in the format of a suffix; `.csv` and `.parquet` read them twice."""
     _writer_of(suffix, _ROW_WRITERS)(file, rows)
 
 
@@ -202,29 +198,6 @@ def _json_lines(file: IO[bytes], rows: Iterable[Json]) -> None:
         file.write(to_json(row) + b"\n")
 
 
-def _csv(file: IO[bytes], rows: Iterable[Json]) -> None:
-    columns: dict[str, None] = {}
-    for row in rows:
-        columns.update(dict.fromkeys(_cells(row)))
-    text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(_cells(row))
-    text.detach()
-
-
-def _cells(row: Json, prefix: str = "") -> dict[str, str]:
-    """The leaves of a row as text: nested names joined by `__`, lists as JSON, null as nothing."""
-    if not isinstance(row, Mapping) or (prefix and not row):
-        text = row if isinstance(row, str) else "" if row is None else to_json(row).decode()
-        return {prefix or VALUE_COLUMN: text}
-    cells: dict[str, str] = {}
-    for key, value in row.items():
-        cells.update(_cells(value, f"{prefix}__{key}" if prefix else str(key)))
-    return cells
-
-
 def _yaml_rows(file: IO[bytes], rows: Iterable[Json]) -> None:
     is_empty = True
     for row in rows:
@@ -257,7 +230,8 @@ def _yaml_text(representer: Any, text: str) -> Any:
 _ROW_WRITERS: dict[str, Callable[..., None]] = {
     ".json": _json_array,
     ".jsonl": _json_lines,
-    ".csv": _csv,
+    ".csv": write_csv,
+    ".parquet": write_parquet,
     ".yaml": _yaml_rows,
     ".yml": _yaml_rows,
 }

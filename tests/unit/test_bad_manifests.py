@@ -50,6 +50,10 @@ BAD = {
         f"providers: {{weather: {{kind: api}}}}\n{STEP}    prompt: |\n      Say\n      hi\n",
         "steps[0].prompt: no prompt can be sent to `weather`: it is of `kind: api`",
     ),
+    "Parquet of a function": (
+        f"{STEP}    task: m:f\n    collate: m:g\n    output_file: a.parquet\n",
+        "steps[0].output_file: what a collate function gives cannot be read back from Parquet",
+    ),
     "bad duration": (
         f"{STEP}    task: m:f\n    timeout: soon\n",
         "steps[0].timeout: expected a duration such as 90s, 5m or 100ms, found the text `soon`",
@@ -259,7 +263,6 @@ NOT_YET = {
 }
 NOT_YET_IN_STEP = {
     "mode": "mode: x",
-    ".parquet": "output_file: x.parquet",
 }
 
 
@@ -308,12 +311,18 @@ def test_a_step_key_that_is_not_done_yet_is_refused_by_name(
     assert f"`{name}` is part of the manifest format but this version of batchq" in problems[0]
 
 
-@pytest.mark.parametrize("source", ["x.parquet"])
-def test_a_source_that_is_not_done_yet_is_refused(folder: Path, source: str) -> None:
-    problems = problems_of(folder, f"steps: [{{name: a, task: 'm:f', input: '{source}'}}]\n")
+def test_without_pyarrow_parquet_is_refused_with_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "x.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("batchq.checks.has_parquet", lambda: False)
 
-    assert len(problems) == 1
-    assert "is part of the manifest format but this version of batchq" in problems[0]
+    found = problems_of(
+        folder, "steps: [{name: a, task: 'm:f', input: x.parquet, output_file: y.parquet}]\n"
+    )
+
+    assert len(found) == 2
+    assert all("Parquet needs pyarrow: pip install 'batchq[parquet]'" in one for one in found)
 
 
 def test_s3_is_sound_for_outputs_and_inputs(folder: Path) -> None:
@@ -326,8 +335,11 @@ def test_s3_is_sound_for_outputs_and_inputs(folder: Path) -> None:
     ("source", "message"),
     [
         ("https://x/y.json", "https:// cannot be read (name a file, or s3://bucket/key)"),
-        ("s3://b/x.txt", "expected an object that ends in .json, .jsonl, .csv"),
-        ("s3://b/*.json", "expected an object that ends in .json, .jsonl, .csv (without wild"),
+        ("s3://b/x.txt", "expected an object that ends in .json, .jsonl, .csv, .parquet"),
+        (
+            "s3://b/*.json",
+            "expected an object that ends in .json, .jsonl, .csv, .parquet (without wild",
+        ),
     ],
 )
 def test_an_input_by_url_that_cannot_be_read_is_refused(
