@@ -1,20 +1,16 @@
-"""`batchq worker`, `coordinator`, `up` and `simulator`: processes that stay."""
+"""`batchq worker`, `coordinator` and `simulator`: processes that stay."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import NoReturn
 
 import click
 
-from batchq.cli.output import say
-from batchq.embedded.stack import start_stack
 from batchq.errors import UsageError
 from batchq.estimate import CALLS_AT_ONCE
-from batchq.interrupts import Interrupts
-from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
+from batchq.queue.names import CONTROL_QUEUE
 from batchq.settings import Settings, load_settings
 
 POOLS = ("threads", "gevent", "prefork")
@@ -78,34 +74,6 @@ def coordinator_command(metrics_port: int | None) -> None:
     """Runs a coordinator for the broker: it sends batches out and writes the run folders."""
     settings = _broker_settings()
     _become_celery(CONTROL_QUEUE, "threads", 1, settings.log_level, metrics_port)
-
-
-@click.command("up")
-@click.option(
-    "-c",
-    "--concurrency",
-    type=click.IntRange(min=1),
-    envvar="CONCURRENCY",
-    show_envvar=True,
-    default=CALLS_AT_ONCE,
-    show_default=True,
-    help="Calls at a time.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; default: one a core.")
-def up_command(concurrency: int, workers: int | None) -> int:
-    """Runs a coordinator and workers for the broker until Ctrl-C; those that die come back."""
-    settings = _broker_settings()
-    with Interrupts() as interrupts, start_stack(settings) as stack:
-        stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1)
-        llm, cpu = DEFAULT_QUEUES
-        stack.launch_worker("llm", llm, "threads", concurrency)
-        stack.launch_worker("cpu", cpu, "prefork", workers or os.cpu_count() or 1)
-        say(f"Coordinator, llm and cpu workers are up; logs in {stack.logs}. Ctrl-C ends them.")
-        while not interrupts.is_set:
-            stack.check()
-            time.sleep(0.2)
-        say("Stopping: what is in flight will be finished. Ctrl-C again stops at once.")
-    return 0
 
 
 @click.command(

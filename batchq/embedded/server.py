@@ -98,19 +98,30 @@ def _read_lines(client: socket.socket, count: int) -> bytes:
     return data
 
 
-def prepare_redis(folder: Path, setting: str = "") -> RedisFiles:
-    """Writes a server's configuration with a new password; its data in `folder` is kept."""
+def prepare_redis(folder: Path, setting: str = "", *, keeps_password: bool = False) -> RedisFiles:
+    """Writes a server's configuration with a new password; its data in `folder` is kept.
+
+    With `keeps_password` the one of the last time is taken: what it signed is still good.
+    """
     binary = find_redis_server(setting)
     folder = folder.absolute()
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    password = secrets.token_hex(24)
+    config = folder / "redis.conf"
+    before = _password_in(config) if keeps_password else ""
+    password = before or secrets.token_hex(24)
     place = _socket_path(folder)
     place.unlink(missing_ok=True)
-    config = folder / "redis.conf"
     _write_private(config, _CONFIG.format(socket=place, password=password, data=data))
     return RedisFiles(folder, place, password, (str(binary), str(config)))
+
+
+def _password_in(config: Path) -> str:
+    if not config.exists():
+        return ""
+    lines = config.read_text(encoding="utf-8").splitlines()
+    return next((line.split()[1] for line in lines if line.startswith("requirepass ")), "")
 
 
 def remove_short_folder(folder: Path) -> None:

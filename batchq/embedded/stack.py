@@ -47,7 +47,9 @@ class Stack:
     With a broker in its settings it has no Redis of its own, and is there for simulators alone.
     """
 
-    def __init__(self, folder: Path, lock: IO[bytes], settings: Settings) -> None:
+    def __init__(
+        self, folder: Path, lock: IO[bytes], settings: Settings, *, keeps_password: bool = False
+    ) -> None:
         self.folder = folder
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ class Stack:
         self._redis: RedisFiles | None = None
         self._scratch: Path | None = None
         if not settings.broker_url:
-            self._launch_redis()
+            self._launch_redis(keeps_password=keeps_password)
         self.env = {
             "BATCHQ_BROKER_URL": self.broker_url,
             "BATCHQ_HOME": str(settings.home.absolute()),
@@ -79,8 +81,10 @@ class Stack:
             "BATCHQ_SIGNING_KEY": settings.signing_key,
         }
 
-    def _launch_redis(self) -> None:
-        self._redis = redis = prepare_redis(self.folder / "redis", self.settings.redis_server)
+    def _launch_redis(self, *, keeps_password: bool) -> None:
+        self._redis = redis = prepare_redis(
+            self.folder / "redis", self.settings.redis_server, keeps_password=keeps_password
+        )
         if redis.socket.parent != redis.folder:
             self._say({"remove": str(redis.socket.parent)})
         # Answers outlive this Redis, so they are not kept in it.
@@ -168,13 +172,17 @@ class Stack:
                 )
             time.sleep(0.01)
 
-    def check(self) -> None:
-        """Raises QueueError, with its last log lines, if a part died and is not restarted."""
+    def check(self, *, spared: str = "") -> None:
+        """Raises QueueError, with its last log lines, if a part died and is not restarted.
+
+        Not for the part that is `spared`.
+        """
         for event in self._events():
             if "gone" in event:
                 self._gone.append(Gone(**event["gone"]))
-        if self._gone:
-            gone = self._gone[0]
+        for gone in self._gone:
+            if gone.name == spared:
+                continue
             raise QueueError(
                 f"The embedded stack is broken: {gone}. It said:\n"
                 f"{last_lines(Path(gone.log))}\nIts log: {gone.log}"
@@ -338,7 +346,9 @@ def _remove_scratch(folder: Path) -> None:
 
 
 @contextmanager
-def start_stack(settings: Settings, run: str = "") -> Iterator[Stack]:
+def start_stack(
+    settings: Settings, run: str = "", *, keeps_password: bool = False
+) -> Iterator[Stack]:
     """Starts a supervisor and a private Redis at once; launch the other parts on what it yields.
 
     With `run`, the data of the stack that served this run before is there again. Everything is
@@ -354,7 +364,7 @@ def start_stack(settings: Settings, run: str = "") -> Iterator[Stack]:
     if lock is None:
         raise QueueError(f"Another batchq works on {run} now: `batchq watch` cannot join it.")
     with lock:  # and, from here to its end, the supervisor
-        stack = Stack(folder, lock, settings)
+        stack = Stack(folder, lock, settings, keeps_password=keeps_password)
         try:
             yield stack
         finally:

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +19,7 @@ from batchq.services import build_services
 from batchq.settings import Settings
 
 WaitFor = Callable[..., None]
+PROCFILE = Path(__file__).parents[2] / "Procfile"
 
 MANIFEST = """\
 version: 1
@@ -81,12 +88,17 @@ def closed() -> str:
     return f"{host}:{port}"
 
 
-def test_submit_follows_a_run_that_the_cluster_works_on(
-    project: Any, simulator: Any, broker: dict[str, str], wait_for: WaitFor
+def test_up_is_a_whole_stack_with_flower_that_others_submit_to(
+    project: Any, simulator: Any
 ) -> None:
     with_manifest(project, simulator().url)
-    cluster = project.start("up", env=broker)
-    wait_for_workers(broker, wait_for)
+    cluster = project.start("up", "--flower-port", closed().rpartition(":")[2])
+    told = "".join(iter(cluster.stderr.readline, "Ctrl-C ends them all.\n"))
+    flower = re.search(r"http://127.0.0.1:\d+", told)[0]
+    broker = {"BATCHQ_BROKER_URL": Path(re.search(r"cat (.*)\)", told)[1]).read_text()}
+    with urllib.request.urlopen(f"{flower}/healthcheck", timeout=5) as answer:
+        assert answer.read() == b"OK"
+    again = project.run("up", "--flower-port", "0")
 
     followed = project.run("submit", "m.yaml", env=broker)
     detached = project.run("submit", "m.yaml", "--detach", env=broker)
@@ -98,6 +110,11 @@ def test_submit_follows_a_run_that_the_cluster_works_on(
     assert watched.returncode == 0, watched.stderr
     assert "studio@v1  completed  6 ok, 0 failed" in watched.stdout
     assert cluster.returncode == 0
+    assert again.returncode == 6
+    assert "`batchq up` runs already in" in again.stderr
+    password = broker["BATCHQ_BROKER_URL"].split(":")[2].split("@")[0]
+    assert password not in told
+    assert not list((project.folder / ".batchq").rglob("broker"))
 
 
 def test_ctrl_c_on_a_broker_only_ends_the_looking(
@@ -105,7 +122,7 @@ def test_ctrl_c_on_a_broker_only_ends_the_looking(
 ) -> None:
     provider = simulator(latency_ms=400)
     with_manifest(project, provider.url, 60)
-    cluster = project.start("up", "-c", "4", env=broker)
+    cluster = project.start("up", "-c", "4", "--flower-port", "0", env=broker)
     wait_for_workers(broker, wait_for)
     process = project.start("submit", "m.yaml", env=broker)
     wait_for(lambda: provider.stats()["accepted"] > 0, "calls are made", 60)
@@ -192,28 +209,51 @@ def test_doctor_without_a_broker_looks_at_what_the_embedded_stack_needs(project:
     assert "ok    embedded Redis" in done.stdout
 
 
-def test_up_needs_a_broker(project: Any) -> None:
-    for command in ("up", "worker", "coordinator"):
+def test_workers_need_a_broker(project: Any) -> None:
+    for command in ("worker", "coordinator"):
         done = project.run(command)
 
         assert done.returncode == 2
         assert "set BATCHQ_BROKER_URL" in done.stderr
 
 
-def test_worker_and_coordinator_are_plain_celery_processes(
+def test_the_procfile_runs_a_coordinator_workers_and_flower(
     project: Any, simulator: Any, broker: dict[str, str], wait_for: WaitFor
 ) -> None:
     with_manifest(project, simulator().url)
-    coordinator = project.start("coordinator", env=broker)
-    worker = project.start("worker", "-c", "2", "--queues", "llm", env=broker)
-    wait_for_workers(broker, wait_for)
+    ports = [closed().rpartition(":")[2] for _ in range(2)]
+    folder = Path(sys.executable).parent
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("BATCHQ_")},
+        **broker,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "FLOWER_PORT": ports[0],
+        "METRICS_PORT": ports[1],
+    }
+    honcho = subprocess.Popen(
+        [folder / "honcho", "start", "-f", PROCFILE, "-d", project.folder], env=env
+    )
+    try:
+        wait_for_workers(broker, wait_for)
 
-    done = project.run("submit", "m.yaml", env=broker)
-    for process in (worker, coordinator):
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        done = project.run("submit", "m.yaml", env=broker)
+        pages = [f"http://127.0.0.1:{ports[0]}/healthcheck", f"http://127.0.0.1:{ports[1]}/"]
+        wait_for(lambda: answers(pages[0]), "Flower answers", 30)
+        ended = b'batchq_items_ended_total{kind="",state="ok"} 6.0'
+        wait_for(lambda: ended in answers(pages[1]), "the items are counted", 30)
+    finally:
+        honcho.send_signal(signal.SIGINT)
+        honcho.wait(30)
 
     assert done.returncode == 0, done.stderr
+
+
+def answers(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bytes(answer.read())
+    except OSError:
+        return b""
 
 
 def test_the_simulator_says_when_its_port_is_taken(project: Any) -> None:
