@@ -178,7 +178,7 @@ BAD = {
     "double column": ("x.csv", b"a,a\n1,2\n", "x.csv:1: the column `a` is there twice"),
     "open quote": ("x.csv", b'a,b\n1,"2\n', "x.csv:2: not CSV: "),
     "no match": ("none/*.txt", None, "none/*.txt: no file matches in "),
-    "other kind": ("x.xml", b"", "x.xml: expected a .json, .jsonl or .csv file"),
+    "other kind": ("x.xml", b"", "x.xml: expected a .json, .jsonl, .csv or .parquet file"),
 }
 
 
