@@ -88,6 +88,13 @@ class WorkerCollector:
         yield from counted_metrics(WORKER, self._read())
 
 
+def publish(settings: Settings, queues: Iterable[str]) -> None:
+    """Adds the metrics of the fleet to those that this process shows already, as Flower does."""
+    from prometheus_client import REGISTRY
+
+    REGISTRY.register(FleetCollector(settings, queues))
+
+
 def serve(port: int, address: str, collectors: Iterable[Any]) -> Callable[[], None]:
     """Serves metrics over HTTP until what it returns is called; raises OSError for a taken port."""
     from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server

@@ -187,9 +187,12 @@ def check_flower() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield Finding("Flower", ok=False, detail="not installed", advice="pip install 'flower<2.3'")
         return
+    from batchq.web.in_flower import has_known_menu
+
+    is_known = version in SpecifierSet(FLOWER) and has_known_menu()
     yield Finding(
         "Flower",
-        version in SpecifierSet(FLOWER),
-        version,
-        f"install flower {FLOWER}: another one may not show our pages in its menu",
+        is_known,
+        version if is_known else f"{version}, whose menu is not known: the pages are at /runs",
+        f"install flower {FLOWER}: our entry goes into its menu",
     )

@@ -121,8 +121,8 @@ def _metrics_env(port: int) -> dict[str, str]:
 
 def _launch_flower(stack: Stack, port: int) -> None:
     argv = (
-        *(sys.executable, "-P", "-m", "celery", "-A", "batchq", "flower"),
-        *("--address=127.0.0.1", f"--port={port}", "--enable_events=False", "--max_tasks=10000"),
+        *(sys.executable, "-P", "-m", "batchq", "flower"),
+        *("--address=127.0.0.1", f"--port={port}"),
     )
     log = str(stack.logs / f"{FLOWER}.log")
     stack.launch(Part(FLOWER, argv, log, Rank.WORKER, {**stack.env, **_metrics_env(0)}))
@@ -146,7 +146,7 @@ def _tell(stack: Stack, port: int, metrics: int, workers: str) -> None:
     """Prints the addresses; that of Redis holds a password, and is in a file."""
     rows = [("Workers", workers)]
     if port:
-        rows.append(("Flower", f"http://127.0.0.1:{port}"))
+        rows.append(("Flower", f"http://127.0.0.1:{port}, the runs at /runs"))
     if metrics:
         rows.append(("Metrics", f"http://127.0.0.1:{metrics}/metrics"))
     rows.append(("Logs", str(stack.logs)))

@@ -25,6 +25,8 @@ from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
 from batchq.errors import UsageError
+from batchq.metrics import publish
+from batchq.queue.names import DEFAULT_QUEUES
 from batchq.settings import Settings
 from batchq.web.app import MOST_BODY, make_site, require_login_form, routes
 from batchq.web.security import require_safe_address
@@ -150,6 +152,7 @@ def run_flower(
     options = read_options(arguments)
     from batchq.queue.app import make_app
 
+    publish(settings, DEFAULT_QUEUES)  # on its page /metrics
     application = FlowerWithRuns(
         settings, options=options, capp=make_app(settings), **flower.urls.settings
     )

@@ -98,6 +98,8 @@ def test_up_is_a_whole_stack_with_flower_that_others_submit_to(
     broker = {"BATCHQ_BROKER_URL": Path(re.search(r"cat (.*)\)", told)[1]).read_text()}
     with urllib.request.urlopen(f"{flower}/healthcheck", timeout=5) as answer:
         assert answer.read() == b"OK"
+    metrics = answers(f"{flower}/metrics")
+    runs = answers(f"{flower}/runs")
     again = project.run("up", "--flower-port", "0")
 
     followed = project.run("submit", "m.yaml", env=broker)
@@ -110,6 +112,9 @@ def test_up_is_a_whole_stack_with_flower_that_others_submit_to(
     assert watched.returncode == 0, watched.stderr
     assert "studio@v1  completed  6 ok, 0 failed" in watched.stdout
     assert cluster.returncode == 0
+    assert b"batchq_redis_up 1.0" in metrics
+    assert b"flower_" in metrics
+    assert b"<html" in runs
     assert again.returncode == 6
     assert "`batchq up` runs already in" in again.stderr
     password = broker["BATCHQ_BROKER_URL"].split(":")[2].split("@")[0]
