@@ -48,7 +48,7 @@ COMMANDS = {
     "limits": Entry("limits", "Show what is used of providers' limits, or change them."),
     "web": Entry("pages", "Serve pages of runs, items, failures and limits."),
     "flower": Entry("pages", "Run Flower with these pages in its menu."),
-    "up": Entry("serve", "Run coordinator and workers for the broker, here and now."),
+    "up": Entry("up", "Run Redis, coordinator, workers and Flower here, until Ctrl-C."),
     "worker": Entry("serve", "Run a worker for the broker."),
     "coordinator": Entry("serve", "Run a coordinator for the broker."),
     "simulator": Entry("serve", "Run a local server that behaves like an LLM provider."),
