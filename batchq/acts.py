@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batchq.errors import QueueError, UsageError
-from batchq.outcome import Outcome
+from batchq.failures import group_of
+from batchq.outcome import ItemError, Outcome
 from batchq.ports import CanaryReport, RunInfo, RunRecord, RunState, iso
 
 if TYPE_CHECKING:
@@ -67,12 +69,41 @@ def approve(info: RunInfo) -> CanaryReport:
     return report
 
 
-def reopen_failed(record: RunRecord, kind: str | None, services: Services) -> RunInfo:
-    """Opens the items of a run up again that failed, or failed so; a resume then runs them."""
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which failures are meant: all, those of a kind, or those of a group of `batchq failures`."""
+
+    kind: str | None = None
+    group: str | None = None
+
+    def has(self, item_id: str, error: ItemError) -> bool:
+        """Whether a failure is one of them."""
+        if self.kind is not None and error.kind != self.kind:
+            return False
+        return self.group is None or group_of(item_id, error) == self.group
+
+
+def count_failed(record: RunRecord, which: Which) -> tuple[int, Counter[str]]:
+    """How many failed items of a run are meant, and how many there are of each kind."""
+    from batchq.runs import open_folder
+
+    folder = open_folder(record.folder)
+    kinds: Counter[str] = Counter()
+    meant = 0
+    for step in folder.read_plan().steps:
+        for line in folder.lines(step.spec.number, only_failed=True):
+            if (error := line.outcome.error) is not None:
+                kinds[error.kind] += 1
+                meant += which.has(line.outcome.item_id, error)
+    return meant, kinds
+
+
+def reopen_failed(record: RunRecord, which: Which, services: Services) -> RunInfo:
+    """Opens items of a run up again that failed; a resume then runs them."""
     from batchq.runs import reopen_run
 
     def is_again(outcome: Outcome) -> bool:
-        return outcome.error is not None and kind in (None, outcome.error.kind)
+        return outcome.error is not None and which.has(outcome.item_id, outcome.error)
 
     return reopen_run(record, is_again, services)
 

@@ -116,6 +116,11 @@ def group_failures(failures: Iterable[Failure]) -> list[FailureGroup]:
     return sorted(found, key=lambda group: (-group.count, group.kind, group.fingerprint))
 
 
+def group_of(item_id: str, error: ItemError) -> str:
+    """The fingerprint of the group that a failure is in."""
+    return fingerprint(error.kind, normalise(error.message, item_id))
+
+
 def normalise(message: str, item_id: str = "") -> str:
     """Replaces what differs from item to item: its id, URLs, quotes, paths, ids and numbers."""
     text = message[:_MESSAGE_CHARS]

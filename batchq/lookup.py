@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -119,17 +118,6 @@ def find_over(name: str, settings: Settings) -> RunRecord:
     if not state.is_over or live_broker_url(settings.home, found.run):
         raise UsageError(f"{found.name} is {state.value}: wait for its end, or pause it first")
     return found.record
-
-
-def kinds_of_failures(record: RunRecord) -> Counter[str]:
-    """How many items of a run failed, by the kind of their error."""
-    folder = open_folder(record.folder)
-    return Counter(
-        error.kind
-        for step in folder.read_plan().steps
-        for line in folder.lines(step.spec.number, only_failed=True)
-        if (error := line.outcome.error) is not None
-    )
 
 
 def _on_broker(name: str, services: Services) -> str | None:

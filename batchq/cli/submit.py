@@ -148,6 +148,7 @@ def resume_command(
 @click.command("retry")
 @click.argument("run")
 @click.option("--kind", metavar="KIND", help="Only those that failed so: rate_limit, timeout, ...")
+@click.option("--group", metavar="ID", help="Only those of this group of `batchq failures`.")
 @click.option("--dry-run", is_flag=True, help="Say what would be retried and do nothing.")
 @concurrency_option
 @budget_options
@@ -155,6 +156,7 @@ def resume_command(
 def retry_command(
     run: str,
     kind: str | None,
+    group: str | None,
     dry_run: bool,  # noqa: FBT001
     concurrency: int | None,
     max_cost: int | None,
@@ -165,15 +167,15 @@ def retry_command(
 
     Items of later steps that now have an input run, too.
     """
-    from batchq.acts import reopen_failed
-    from batchq.lookup import find_over, kinds_of_failures
+    from batchq.acts import Which, count_failed, reopen_failed
+    from batchq.lookup import find_over
     from batchq.runs import load_run
 
     settings = following.settings
     record = find_over(run, settings)
     name = f"{record.pipeline}@{record.version}"
-    kinds = kinds_of_failures(record)
-    total = kinds[kind] if kind else sum(kinds.values())
+    which = Which(kind, group)
+    total, kinds = count_failed(record, which)
     found = ", ".join(f"{number} {word}" for word, number in kinds.most_common()) or "none"
     if not total:
         say(f"{name}: nothing to retry (failed items: {found})")
@@ -183,7 +185,7 @@ def retry_command(
         return 0
 
     def begin(services: Services) -> RunInfo:
-        return with_budget(reopen_failed(record, kind, services), max_cost, max_tokens)
+        return with_budget(reopen_failed(record, which, services), max_cost, max_tokens)
 
     task = Task(load_run(record).plan, begin, resume_on(settings), before=record.run)
     return run_task(task, following, concurrency)

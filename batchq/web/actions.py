@@ -16,7 +16,7 @@ import tornado.web
 from batchq import acts
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import BatchqError, QueueError, RunNotFound, UsageError
-from batchq.lookup import Found, find_over, find_resumable, kinds_of_failures
+from batchq.lookup import Found, find_over, find_resumable
 from batchq.ports import RunInfo
 from batchq.web.handlers import SAID, Handler
 from batchq.web.limits_page import set_limit
@@ -28,7 +28,7 @@ LOG = "pages.log"
 """In the home folder: what the commands said that were started for a form."""
 START_S = 8.0
 
-_FIELDS = ("kind", "label", "note", "id", "verdict", "provider", "limit", "amount")
+_FIELDS = ("kind", "group", "label", "note", "id", "verdict", "provider", "limit", "amount")
 _ENDED_WELL = (0, 3)
 log = logging.getLogger("batchq.web")
 
@@ -61,17 +61,16 @@ def approve(reader: Reader, found: Found, _: Form) -> str:
 
 
 def retry(reader: Reader, found: Found, form: Form) -> str:
-    """Runs what failed once more, or what failed so."""
+    """Runs what failed once more: all of it, a kind, or a group."""
     record = find_over(found.run, reader.settings)
-    kind = form.get("kind") or None
-    kinds = kinds_of_failures(record)
-    total = kinds[kind] if kind else sum(kinds.values())
+    which = acts.Which(form.get("kind") or None, form.get("group") or None)
+    total, _ = acts.count_failed(record, which)
     if not total:
-        raise UsageError(f"{found.name}: nothing {f'that failed by {kind} ' * bool(kind)}to retry")
-    options = ["--kind", kind] if kind else []
-    _go_on(
-        reader, found, "retry", options, lambda: acts.reopen_failed(record, kind, reader.services)
-    )
+        raise UsageError(f"{found.name}: nothing that failed so; it may have been tried again")
+    options = ["--kind", which.kind] if which.kind else []
+    options += ["--group", which.group] if which.group else []
+    services = reader.services
+    _go_on(reader, found, "retry", options, lambda: acts.reopen_failed(record, which, services))
     return f"{total:,} failed {'item is' if total == 1 else 'items are'} tried again."
 
 

@@ -54,7 +54,8 @@ class Templates:
         )
         self._environment.filters.update(
             number=number_text,
-            money=lambda usd, unpriced=0: money(usd, unpriced),
+            money=money,
+            usd=usd_text,
             duration=duration,
             took=took_text,
             time=time_tag,
@@ -98,6 +99,11 @@ def time_tag(text: str | None) -> Markup:
         return Markup.escape(text)
     shown = at.strftime("%Y-%m-%d %H:%M:%S UTC")
     return Markup('<time datetime="{}">{}</time>').format(text, shown)
+
+
+def usd_text(usd: float, unpriced_calls: int = 0) -> str:
+    """Dollars of a single item, which may be millionths."""
+    return f"${usd:.6f}" if 0 < usd < 0.001 and not unpriced_calls else money(usd, unpriced_calls)
 
 
 def pretty(value: Any) -> str:

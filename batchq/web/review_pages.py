@@ -22,9 +22,6 @@ def read_failures(reader: Reader, name: str, _: Query) -> dict[str, Any]:
     found = reader.found(name)
     version = reader.version(found)
     groups = [group_json(one) for one in failures_of(version)]
-    kinds: dict[str, int] = {}
-    for group in groups:
-        kinds[group["kind"]] = kinds.get(group["kind"], 0) + group["count"]
     seen, problem = reader.progress(found)
     record = found.record
     can_retry = seen.state.is_over and record is not None and not is_read_only(record)
@@ -33,7 +30,6 @@ def read_failures(reader: Reader, name: str, _: Query) -> dict[str, Any]:
         "run": found.run,
         "total": sum(group["count"] for group in groups),
         "groups": groups,
-        "kinds": kinds,
         "can_retry": can_retry and not problem,
         "problem": problem,
     }

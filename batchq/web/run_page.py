@@ -137,8 +137,8 @@ def _chart(reader: Reader, record: RunRecord | None, seen: Progress) -> dict[str
     return {
         "start": iso(found.start),
         "every_s": found.every_s,
-        "ok": [round(one, 2) for one in found.ok],
-        "failed": [round(one, 2) for one in found.failed],
+        "ok": [round(one, 4) for one in found.ok],
+        "failed": [round(one, 4) for one in found.failed],
     }
 
 

@@ -28,7 +28,7 @@ BEGAN = 1_790_000_000.0
 MANIFEST = """
 name: {name}
 notes: {notes}
-config: {{output_dir: out, batch_size: 2}}
+config: {{output_dir: out, batch_size: 25}}
 steps:
   - name: shout
     input: {name}.json
@@ -67,10 +67,10 @@ class PagesWorld:
         info = create_run(plan, manifest_lock(manifest, plan), self.services, now=now)
         folder, step = open_folder(info.folder), plan.step(1)
         ended = [_outcome(index, *one) for index, one in enumerate(outputs.items())]
-        for number in range(0, len(ended), 2):
-            batch = ended[number : number + 2]
-            folder.write_batch(1, number // 2, batch, step.output)
-            record_batch(info, step, number // 2, batch, self.services)
+        for number in range(0, len(ended), 25):
+            batch = ended[number : number + 25]
+            folder.write_batch(1, number // 25, batch, step.output)
+            record_batch(info, step, number // 25, batch, self.services)
         if state.is_over:
             finish_step(info, step, self.services)
             close_run(info, state, "", self.services)

@@ -84,7 +84,7 @@ def test_an_item_is_told_whole_and_links_back(world: Any, serve: Any) -> None:
 
 
 def test_items_are_paged_both_ways_and_found_by_text_of_id_or_error(world: Any, serve: Any) -> None:
-    world.version({f"i{n:03}": ValueError("odd") if n % 2 else n for n in range(250)})
+    world.version({f"i{n:03}": ValueError("odd") if n % 2 else n for n in range(130)})
     pages = serve()
 
     def look(query: str) -> tuple[list[str], Any]:
@@ -92,17 +92,16 @@ def test_items_are_paged_both_ways_and_found_by_text_of_id_or_error(world: Any, 
         return [one["id"] for one in told["items"]], told
 
     first, told = look("")
-    second, _ = look(f"?after={told['after']}")
-    third, last = look(f"?after={_['after']}")
+    second, last = look(f"?after={told['after']}")
     back, _ = look(f"?before={last['before']}")
 
-    assert (first[0], second[0], third[-1]) == ("i000", "i100", "i249")
+    assert (first[0], first[-1], second[0], second[-1]) == ("i000", "i099", "i100", "i129")
     assert last["after"] is None
-    assert back == second
+    assert back == first
     assert look("?text=i07")[0] == [f"i07{n}" for n in range(10)]
-    assert look("?text=ODD&from=201")[0][0] == "i201"
+    assert look("?text=ODD&from=101")[0][0] == "i101"
     assert look("?state=ok&text=odd")[0] == []
-    assert told["counts"] == {"ok": 125, "failed": 125, "waiting": 0, "total": 250}
+    assert told["counts"] == {"ok": 65, "failed": 65, "waiting": 0, "total": 130}
 
 
 def test_failures_are_grouped_and_comparisons_show_regressions_first(
