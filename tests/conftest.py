@@ -298,11 +298,14 @@ def project(tmp_path: Path, warm_commands: Path) -> Iterator[Project]:
         yield Project(folder, stack, warm_commands)
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def _marked(mark: str, folder: Path | None) -> list[psutil.Process]:
+    """The processes of a test: they have its mark, or are forks that work in its folder."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(LEAK_MARK) == mark:
+            is_marked = process.environ().get(LEAK_MARK) == mark
+            is_there = folder is not None and Path(process.cwd()).is_relative_to(folder)
+            if process.pid != os.getpid() and (is_marked or is_there):
                 found.append(process)
         except psutil.Error:  # ended, or not ours to look at
             continue
@@ -319,11 +322,14 @@ def no_process_is_left(
         return
     mark = uuid.uuid4().hex
     monkeypatch.setenv(LEAK_MARK, mark)  # every descendant inherits it
+    folder = None
+    if "tmp_path" in request.fixturenames:
+        folder = request.getfixturevalue("tmp_path")
 
     yield
 
     deadline = time.monotonic() + 5.0
-    while (left := _marked(mark)) and time.monotonic() < deadline:
+    while (left := _marked(mark, folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
     names = []
     for process in left:
