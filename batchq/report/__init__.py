@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from batchq.report.gather import gather
 from batchq.report.tables import Report
-from batchq.report.writing import FILES, MAKERS, write_reports
+from batchq.report.versus import Versus
+from batchq.report.writing import FILES, MAKERS, VERSUS_MAKERS, write_reports, write_versus
 
-__all__ = ["FILES", "MAKERS", "Report", "gather", "write_reports"]
+__all__ = [
+    "FILES",
+    "MAKERS",
+    "VERSUS_MAKERS",
+    "Report",
+    "Versus",
+    "gather",
+    "write_reports",
+    "write_versus",
+]

@@ -37,15 +37,15 @@ def report_text(report: Report) -> str:
         lines += ["", "## Jobs", "", *_jobs_table(report)]
     for effect in effects_of(report):
         lines += ["", f"## Effect of {effect.axis} on {report.metric}", ""]
-        lines += _head("value", "jobs", "mean", "least", "most")
+        lines += table_head("value", "jobs", "mean", "least", "most")
         lines += [
-            _line(setting_text(one.value), str(one.count),
+            line(setting_text(one.value), str(one.count),
                   *map(number_text, (one.mean, one.low, one.high)))
             for one in effect.levels
         ]  # fmt: skip
     lines += ["", "## Steps", "", *_steps_table(report)]
     if rows := [_metric_line(step, *one) for step in report.steps for one in step.metrics.items()]:
-        lines += ["", "## Metrics", "", *_head("step", "metric", "items", "mean", "least",
+        lines += ["", "## Metrics", "", *table_head("step", "metric", "items", "mean", "least",
                                                "median", "most", left=2), *rows]  # fmt: skip
     if any(step.causes for step in report.steps):
         lines += ["", "## Tries that failed", ""]
@@ -62,7 +62,7 @@ def report_text(report: Report) -> str:
 def _jobs_table(report: Report) -> list[str]:
     head = ["job", *report.axes, *report.metrics, "time", "CPU", "memory", "size"]
     left = 1 + len(report.axes)
-    lines = _head(*head, left=left)
+    lines = table_head(*head, left=left)
     lines += [_job_line(report, row) for row in report.ranked[:MARKDOWN_ROWS]]
     if len(report.ranked) > MARKDOWN_ROWS:
         lines += ["", f"{len(report.ranked) - MARKDOWN_ROWS:,} more are in summary.csv."]
@@ -71,22 +71,22 @@ def _jobs_table(report: Report) -> list[str]:
 
 def _settings_table(report: Report, settings: Sequence[Setting]) -> list[str]:
     axes = [axis for axis in report.axes if axis != "seed"]
-    lines = _head("setting", *axes, "ok", *report.metrics, left=1 + len(axes))
+    lines = table_head("setting", *axes, "ok", *report.metrics, left=1 + len(axes))
     for one in settings[:MARKDOWN_ROWS]:
         name = f"**{one.name}** (best)" if one is settings[0] and one.ok else one.name
         values = [setting_text(one.settings[axis]) if axis in one.settings else NOTHING
                   for axis in axes]  # fmt: skip
         ok = f"{one.ok}/{len(one.rows)}"
-        lines.append(_line(name, *values, ok, *(spread_text(one.spread(metric))
+        lines.append(line(name, *values, ok, *(spread_text(one.spread(metric))
                                                 for metric in report.metrics)))  # fmt: skip
     return lines
 
 
 def _steps_table(report: Report) -> list[str]:
-    lines = _head("step", "ok", "failed", "retries", "median", "p95", "p99")
+    lines = table_head("step", "ok", "failed", "retries", "median", "p95", "p99")
     has_calls = any(step.summary.usage.calls for step in report.steps)
     if has_calls:
-        lines = _head("step", "ok", "failed", "retries", "median", "p95", "p99",
+        lines = table_head("step", "ok", "failed", "retries", "median", "p95", "p99",
                       "call median", "p95", "p99", "calls", "tokens", "cost")  # fmt: skip
     for step in report.steps:
         done, usage = step.summary, step.summary.usage
@@ -97,7 +97,7 @@ def _steps_table(report: Report) -> list[str]:
                       for share in SHARES]  # fmt: skip
             cells += [f"{usage.calls:,}", f"{usage.tokens:,}",
                       money(usage.cost_usd, usage.unpriced_calls)]  # fmt: skip
-        lines.append(_line(*cells))
+        lines.append(line(*cells))
     return lines
 
 
@@ -105,7 +105,7 @@ def _metric_line(step: StepFigures, name: str, values: Sequence[float]) -> str:
     spread = spread_of(values)
     assert spread is not None  # a metric is kept with its first value
     numbers = (spread.low, percentile(values, 0.5), spread.high)
-    return _line(step.name, name, f"{spread.count:,}", spread_text(spread),
+    return line(step.name, name, f"{spread.count:,}", spread_text(spread),
                  *map(number_text, numbers))  # fmt: skip
 
 
@@ -118,15 +118,16 @@ def _job_line(report: Report, row: Row) -> str:
     for metric in report.metrics:
         delta = delta_text(report.delta(row, metric))
         cells.append(f"{number_text(row.value(metric))}{f' ({delta})' if delta else ''}")
-    return _line(name, *cells, *measures_text(row))
+    return line(name, *cells, *measures_text(row))
 
 
-def _head(*names: str, left: int = 1) -> list[str]:
+def table_head(*names: str, left: int = 1) -> list[str]:
     """The first two lines of a table; `left` columns hold words."""
     rules = ["---"] * left + ["--:"] * (len(names) - left)
-    return [_line(*names), f"| {' | '.join(rules)} |"]
+    return [line(*names), f"| {' | '.join(rules)} |"]
 
 
-def _line(*cells: str) -> str:
+def line(*cells: str) -> str:
+    """A row of a table."""
     safe = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
     return f"| {' | '.join(safe)} |"

@@ -39,23 +39,10 @@ _MOST_METRICS = 8
 
 def report_page(report: Report) -> str:
     """Writes the page."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        number=number_text,
-        delta=delta_text,
-        measures=measures_text,
-        took=took_text,
-        setting=setting_text,
-        breakable=_breakable,
-        spread=spread_text,
-        causes=causes_text,
-    )
     heatmap = heatmap_of(report)
     scales, paths = charts.parallel(report) if len(report.axes) > 2 else ([], [])
-    source = files("batchq.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return render_page(
+        "report.html.j2",
         report=report,
         verdict=verdict(report),
         state=state_text(report),
@@ -80,8 +67,29 @@ def report_page(report: Report) -> str:
         shares=SHARES,
         percentile=percentile,
         money=money,
-        made=time.strftime("%Y-%m-%d %H:%M"),
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Fills one of the templates of this package; its style is in it."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        number=number_text,
+        delta=delta_text,
+        measures=measures_text,
+        took=took_text,
+        setting=setting_text,
+        breakable=_breakable,
+        spread=spread_text,
+        causes=causes_text,
+    )
+    home = files("batchq.report")
+    style = Markup(home.joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own)
+    source = home.joinpath(template).read_text(encoding="utf-8")
+    made = time.strftime("%Y-%m-%d %H:%M")
+    return environment.from_string(source).render(style=style, made=made, **values)
 
 
 def _columns(report: Report) -> list[str]:

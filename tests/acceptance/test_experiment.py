@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import textwrap
 
@@ -75,3 +76,12 @@ def test_jobs_fail_alone_and_are_retried_rerun_and_compared_by_name(project):
     assert [row[1] for row in rows[2:]] == ["matrix_leaf20", "baseline"]
     assert refused.returncode == 2
     assert "no job has a metric `leafs`; there are nodes" in refused.stderr
+
+    compared = project.run("report", "tuning", "--compare", "v0", "v1", "--format", "csv")
+    exported = project.run("export", "tuning@v1", "--inputs")
+
+    assert "baseline,100.0,100.0,0.0" in compared.stdout.splitlines(), compared.stderr
+    rows = list(csv.DictReader(exported.stdout.splitlines()))
+    assert [(row["item_id"], row["output__nodes"], row["input__leaf"]) for row in rows] == [
+        *(("baseline", "100", "10"), ("matrix_leaf20", "50", "20"), ("matrix_leaf50", "20", "50")),
+    ]
