@@ -50,10 +50,18 @@ def bound_by(
         if load.waiting and (limit := load.blocked_by or _tightest(load)):
             return f"{load.name} {limit}"
     if queued and slots and in_flight >= NEARLY * slots:
-        return "workers"
+        full = next((load for load in loads if _is_full(load)), None)
+        return f"{full.name} concurrency" if full else "workers"
     if has_more and not queued:
         return "pacing"
     return "latency" if in_flight else ""
+
+
+def _is_full(load: ProviderLoad) -> bool:
+    """Whether as many calls as it allows are in flight, so that more workers would not help."""
+    return any(
+        name == "concurrency" and 0 < NEARLY * amount <= used for name, used, amount in load.limits
+    )
 
 
 def _tightest(load: ProviderLoad) -> str:

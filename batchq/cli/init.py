@@ -11,7 +11,16 @@ import click
 from batchq.cli.output import put, say
 from batchq.errors import UsageError
 
-_LEFT_BY_RUNS = ("outputs", "data", ".batchq", "__pycache__")
+_LEFT_BY_RUNS = (
+    "outputs",
+    "data",
+    ".batchq",
+    "__pycache__",
+    "extensions",
+    "history.jsonl",
+    ".lock",
+)
+MAIN = "manifest.yaml"
 
 
 @click.command("init")
@@ -42,7 +51,8 @@ def init_command(example: str | None, folder: Path | None) -> None:
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror}") from error
     put(str(target))
-    manifest = next(path.name for path in sorted(target.glob("*.yaml")))
+    manifests = sorted(path.name for path in target.glob("*.yaml"))
+    manifest = MAIN if MAIN in manifests else manifests[0]
     say(f"cd {target} && batchq submit {manifest}; README.md says more")
 
 

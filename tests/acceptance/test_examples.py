@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -12,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+GROWING = ("--parallel", "--guided", "--concurrency", "12", "--seed", "1")
 OUTPUT = "outputs/stdlib/v0/collated/01_summaries.json"
 
 
 def copy_of(example: str, folder: Path) -> None:
     """Copies an example into an empty folder, without what runs left in it."""
-    left = shutil.ignore_patterns("outputs", "__pycache__", ".batchq")
+    left = shutil.ignore_patterns(
+        "outputs", "__pycache__", ".batchq", "extensions", "history.jsonl"
+    )
     shutil.copytree(EXAMPLES / example, folder, dirs_exist_ok=True, ignore=left)
 
 
@@ -25,6 +30,19 @@ def run_script(project: Any, *command: str) -> subprocess.CompletedProcess[str]:
     """Runs a script of an example to its end."""
     argv = [sys.executable, *command]
     return subprocess.run(argv, cwd=project.folder, capture_output=True, text=True, timeout=120)
+
+
+def lines_of(project: Any, name: str) -> list[Any]:
+    """Reads JSON lines."""
+    return [json.loads(line) for line in (project.folder / name).read_text().splitlines()]
+
+
+def start_script(project: Any, *command: str) -> subprocess.Popen[str]:
+    """Starts a script of an example; `communicate` waits for its end."""
+    argv = [sys.executable, *command]
+    return subprocess.Popen(
+        argv, cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_the_demo_summarises_every_module_of_this_machines_standard_library(project):
@@ -141,6 +159,31 @@ def test_the_wildcards_are_tuned_and_their_report_shows_that_the_settings_matter
     assert by_name["matrix_leaf20_thresh0.3"] > by_name["matrix_leaf100_thresh0.1"] + 0.05
     assert (version / "items/baseline/01_files/wildcards.yaml").stat().st_size > 10_000
     assert "What each axis does to coherence" in (version / "report.html").read_text("utf-8")
+
+
+def test_the_dialogue_graph_grows_in_two_settings_at_once_and_goes_on_from_a_run(project):
+    copy_of("dialogue_graph", project.folder)
+
+    grown = run_script(project, "run_batch.py", "full", "gallia,marmotte:2", "6", *GROWING)
+    (run,) = (path.name for path in (project.folder / "outputs").glob("full_*_gallia_v4"))
+    parts = [
+        start_script(project, "run_batch.py", command, setting, *more, "--source-run", run)
+        for command, setting, more in (("extend", "gallia", ["3"]), ("compile", "gallia:3", []))
+    ]
+    ended = [(part.communicate(timeout=60), part.returncode) for part in parts]
+
+    assert grown.returncode == 0, grown.stdout
+    assert re.fullmatch(r"full_\d{8}_\d{6}_gallia_v4", run)
+    assert re.search(rf"{run} \| gallia:4: 24 -> \d\d nodes, 33 -> \d\d edges", grown.stdout)
+    assert "marmotte:2: 16 -> " in grown.stdout
+    assert [code for _, code in ended] == [0, 0], ended
+    changes = lines_of(project, "synthetic/gallia_v4/history.jsonl")
+    assert [change["step"] for change in changes] == ["compile", "link", "extend", "extend"]
+    assert all(change["after"]["nodes"] > change["before"]["nodes"] for change in changes[::2])
+    compiled = lines_of(project, "synthetic/gallia_v3/history.jsonl")
+    assert [change["step"] for change in compiled] == ["compile"]
+    translated = project.read(f"outputs/{run}/v0/collated/02_translation_engine.json")
+    assert [len(row["lines"]) for row in translated] == [5] * 6
 
 
 def test_init_lists_the_examples_and_copies_one_that_runs(project):

@@ -9,6 +9,8 @@ from batchq.bound import ProviderLoad, bound_by
 FREE = ProviderLoad("p", 0, [("rpm", 100, 600)])
 FULL = ProviderLoad("p", 9, [("rpm", 590, 600), ("tpm", 100, 9000), ("concurrency", 3, 25)])
 
+BUSY = ProviderLoad("p", 0, [("concurrency", 24, 25)])
+
 
 @pytest.mark.parametrize(
     ("known", "words"),
@@ -21,6 +23,7 @@ FULL = ProviderLoad("p", 9, [("rpm", 590, 600), ("tpm", 100, 9000), ("concurrenc
         ({"loads": [replace(FULL, blocked_by="turn")]}, "p: shared with other runs"),
         ({"loads": [replace(FULL, waiting=0, blocked_by="tpm")]}, "latency"),
         ({"loads": [FREE], "in_flight": 25, "queued": 100}, "workers"),
+        ({"loads": [BUSY], "in_flight": 25, "queued": 100}, "p concurrency"),
         ({"loads": [FREE], "in_flight": 0, "has_more": True}, "pacing"),
         ({"loads": [FREE], "in_flight": 3}, "latency"),
         ({"loads": [FREE], "in_flight": 0}, ""),

@@ -326,3 +326,13 @@ steps:
         "step staged: stage first: `when` asks for `txt`, which none of the first items has; "
         "it is null there: did you mean `text`?"
     )
+
+
+def test_a_step_over_everything_may_give_as_many_items_as_the_next_one_takes(
+    plan_of: Callable[..., Plan],
+) -> None:
+    more = "  - {name: four, limit: 30, task: 'm:f'}\n  - {name: five, task: 'm:f'}\n"
+
+    plan = plan_of(TEXT + more)
+
+    assert [step.items for step in plan.steps[2:]] == [1, 30, 30]
