@@ -1,77 +1,12 @@
-"""Decides what becomes of a batch and what a run does next; pure, so every case can be tested."""
+"""Decides what a run does next; pure, so every case can be tested."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from batchq.outcome import Outcome
-from batchq.plan import Item, StepPlan, Tolerance
-from batchq.ports import LATER, Lease, RunState
-
-MAX_DISPATCHES = 3
-"""A batch that came back incomplete this often is closed with what it has."""
-
-
-class Fate(StrEnum):
-    """What becomes of a batch whose chord has ended."""
-
-    COLLATE = "collate"  # every item has an outcome: into the run folder
-    AGAIN = "again"  # items were lost on the way: send these again
-    GIVE_UP = "give up"  # they were lost every time: they fail, the batch is collated
-    PARK = "park"  # the run stands still: keep what there is for a resume
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A batch's fate, and the items that have no outcome."""
-
-    fate: Fate
-    missing: tuple[Item, ...]
-
-
-def missing_items(items: Sequence[Item], outcomes: Sequence[Outcome]) -> tuple[Item, ...]:
-    """The items that have no outcome."""
-    have = {outcome.index for outcome in outcomes}
-    return tuple(item for item in items if item.index not in have)
-
-
-def judge_batch(
-    items: Sequence[Item], outcomes: Sequence[Outcome], state: RunState, dispatches: int
-) -> Verdict:
-    """Decides a batch's fate from what is there of it."""
-    missing = missing_items(items, outcomes)
-    if not missing:
-        return Verdict(Fate.COLLATE, ())
-    if state is not RunState.RUNNING:
-        return Verdict(Fate.PARK, missing)
-    return Verdict(Fate.AGAIN if dispatches < MAX_DISPATCHES else Fate.GIVE_UP, missing)
-
-
-def lost_items(
-    missing: Sequence[Item],
-    leases: Mapping[int, Lease],
-    alive: Collection[str],
-    *,
-    has_passed: bool,
-) -> tuple[Item, ...]:
-    """The items without an outcome that nobody will bring: to be sent again.
-
-    Those that a process started which is dead now; and, once all messages of the batch have left
-    the queue (`has_passed`), those that nobody started. An item that a busy worker has fetched
-    already may be sent twice by this; its claim keeps it from being run twice.
-    """
-    return tuple(
-        item
-        for item in missing
-        if (_is_lost(leases[item.index], alive) if item.index in leases else has_passed)
-    )
-
-
-def _is_lost(lease: Lease, alive: Collection[str]) -> bool:
-    return lease.owner not in alive and lease.owner != LATER
+from batchq.plan import StepPlan, Tolerance
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ METRICS: Mapping[str, Metric] = {
     "wait_seconds": Metric("Time that calls had to wait for a limit.", ("provider", "limit")),
     "tokens": Metric("Tokens that were paid.", ("provider", "direction")),
     "cost_usd": Metric("Dollars that calls cost, where their price is known.", ("provider",)),
+    "decisions": Metric("What coordinators decided about batches.", ("decision",)),
     "unpriced_calls": Metric("Calls whose price nobody knows.", ("provider",)),
 }
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import redis
@@ -272,10 +273,12 @@ class RedisLedger:
         *,
         dispatches: int,
         uncounted: Summary = NOTHING,
+        stages: Mapping[str, str] = MappingProxyType({}),
     ) -> float:
         """Opens a batch for its items, or again, with the outcomes it has from before.
 
-        `uncounted` is what no counter knows yet. Returns the time that its messages are to bear.
+        `uncounted` is what no counter knows yet, `stages` what `stages` said when it was left.
+        Returns the time that its messages are to bear.
         """
         sent_at = round(time.time(), 3)
         with self.client.pipeline() as pipe:
@@ -288,6 +291,8 @@ class RedisLedger:
                     keys.outcomes(run, step, batch),
                     mapping={str(one.index): encode(one).decode() for one in outcomes},
                 )
+            for name, value in stages.items():
+                pipe.hsetnx(keys.checkpoints(run, step, batch), name, value)
             pipe.execute()
         return sent_at
 
@@ -338,6 +343,16 @@ class RedisLedger:
         return sorted(
             (decode(Outcome, text) for text in found.values()), key=lambda outcome: outcome.index
         )
+
+    @or_queue_error
+    def stages(self, run: str, step: int, batch: int) -> dict[str, str]:
+        """ "index:stage" -> what stages of an open batch's items gave, as JSON.
+
+        Items that gave something have tries, too, by which their next claim knows of the rest.
+        """
+        found = cast("dict[str, str]", self.client.hgetall(keys.checkpoints(run, step, batch)))
+        indexes = {name.partition(":")[0] for name in found}
+        return {f"{index}:{TRIED}": "[]" for index in sorted(indexes)} | found
 
     @or_queue_error
     def leases(self, run: str, step: int, batch: int) -> dict[int, Lease]:
@@ -420,6 +435,11 @@ class RedisLedger:
             for run in due
             if self.client.zadd(keys.DUE, {run: now + again_s}, xx=True, gt=True, ch=True)
         ]
+
+    @or_queue_error
+    def is_registered(self, run: str) -> bool:
+        """Whether a run is yet to be ended, and forgotten."""
+        return self.client.zscore(keys.RUNS, run) is not None
 
     @or_queue_error
     def runs(self) -> list[str]:

@@ -11,16 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from batchq.collate import (
-    Fate,
-    allowed_failures,
-    batch_count,
-    judge_batch,
-    lost_items,
-    missing_items,
-    ready_steps,
-    room_for,
-)
+from batchq.collate import allowed_failures, batch_count, ready_steps, room_for
 from batchq.errors import BatchqError, PlanError, QueueError, StoreError
 from batchq.losses import lost
 from batchq.outcome import Json, Outcome, Summary
@@ -28,9 +19,11 @@ from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.queue.gate import Gate
+from batchq.reconcile import Decision, Fate, look_at_batch, missing_items, settle_batch
 from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
 from batchq.signing import NotSigned
 from batchq.store.earlier import with_earlier
+from batchq.store.halfway import forget_stages, keep_stages, kept_stages
 from batchq.store.reopen import lay_out
 
 if TYPE_CHECKING:
@@ -94,7 +87,7 @@ class _Mover:
         self.gate = Gate(info, app.services, self.folder)
 
     def settle(self, number: int, batch: int) -> None:
-        """Decides what becomes of a batch whose chord has ended, and does it."""
+        """Decides what becomes of a batch of which nothing more will come, and does it."""
         opened = self.ledger.open_batches(self.run).get((number, batch))
         if opened is None:
             return  # settled before
@@ -102,19 +95,31 @@ class _Mover:
         items = self.gate.items(step, batch)
         outcomes = self.ledger.outcomes(self.run, number, batch)
         state = self.ledger.state(self.run) or RunState.CANCELLED
-        verdict = judge_batch(items, outcomes, state, opened.dispatches)
-        if verdict.fate is Fate.AGAIN:
-            self._send_again(step, batch, verdict.missing, opened, opened.dispatches + 1)
-        elif verdict.fate is Fate.PARK:
-            self.folder.park_batch(number, batch, outcomes, step.output)
-            self.ledger.close_batch(self.run, number, batch, keep_stages=True)
-        elif verdict.fate is Fate.GIVE_UP:
-            self._give_up(number, batch, verdict.missing)
+        decision = settle_batch(items, outcomes, state, opened)
+        self._note(step, batch, decision)
+        if decision.fate is Fate.AGAIN:
+            self._send_again(step, batch, decision, opened)
+        elif decision.fate is Fate.PARK:
+            self._park(step, batch, outcomes)
+        elif decision.fate is Fate.GIVE_UP:
+            self._give_up(number, batch, decision.items)
             outcomes = self.ledger.outcomes(self.run, number, batch)
             if not missing_items(items, outcomes):  # else somebody else has just settled it
                 self._record(step, batch, outcomes)
         else:
             self._record(step, batch, outcomes)
+
+    def _note(self, step: StepPlan, batch: int, decision: Decision) -> None:
+        self.services.tally.add("decisions", decision.fate.value)
+        is_loss = decision.fate in (Fate.AGAIN, Fate.GIVE_UP)
+        log.log(
+            logging.WARNING if is_loss else logging.INFO,
+            "batch %d of step %s: %s",
+            batch,
+            step.spec.name,
+            decision,
+            extra={"run": self.run},
+        )
 
     def go_on(self) -> None:
         """Does all that can be done now."""
@@ -126,6 +131,9 @@ class _Mover:
             ended = [self._move(step) for step in ready_steps(self.info.plan.steps, done)]
             if not any(ended):
                 return
+        if not self.ledger.is_registered(self.run):
+            self.ledger.forget(self.run)  # it was over before: whoever had the lock has ended it
+            return
         about = self.ledger.about(self.run)
         if about["state"] == RunState.PAUSED and about.get("rested", "") == about.get("since"):
             self.ledger.rest(self.run)  # this pause is written down: a batch came after the others
@@ -248,6 +256,7 @@ class _Mover:
             kept,
             dispatches=1,
             uncounted=sum(left, Summary()),
+            stages=kept_stages(self.folder, number, batch),
         )
         items = self.gate.items(step, batch)
         outcomes = self.ledger.outcomes(self.run, number, batch)
@@ -263,18 +272,22 @@ class _Mover:
             return
         number = step.spec.number
         items = self.gate.items(step, batch)
-        missing = missing_items(items, self.ledger.outcomes(self.run, number, batch))
-        leases, alive = self.ledger.leases(self.run, number, batch), self.ledger.alive()
-        is_running = self.ledger.state(self.run) is RunState.RUNNING
-        is_held = any(leases[one.index].owner in alive for one in missing if one.index in leases)
-        if not missing or not (is_running or is_held):
-            self.settle(number, batch)  # its callback never came
-            return
         # A queue is first in, first out: a later message at its head, and ours are out.
         has_passed = self.ledger.oldest_message(f"batchq.{step.queue}") > opened.sent_at
-        found = lost_items(missing, leases, alive, has_passed=has_passed)
-        if found and is_running:
-            self._send_again(step, batch, found, opened, opened.dispatches)
+        decision = look_at_batch(
+            items,
+            self.ledger.outcomes(self.run, number, batch),
+            self.ledger.state(self.run) or RunState.CANCELLED,
+            opened,
+            self.ledger.leases(self.run, number, batch),
+            self.ledger.alive(),
+            has_passed=has_passed,
+        )
+        if decision.fate in (Fate.COLLATE, Fate.PARK):
+            self.settle(number, batch)  # which looks again: its end may be told in this moment
+        elif decision.fate is Fate.AGAIN:
+            self._note(step, batch, decision)
+            self._send_again(step, batch, decision, opened)
 
     def _log_pace(self, step: StepPlan, batch: int, batches: int) -> None:
         """Notes when a batch goes out, where the manifest says how fast they are to go."""
@@ -289,15 +302,10 @@ class _Mover:
             )
 
     def _send_again(
-        self,
-        step: StepPlan,
-        batch: int,
-        items: tuple[Item, ...],
-        opened: OpenBatch,
-        dispatches: int,
+        self, step: StepPlan, batch: int, decision: Decision, opened: OpenBatch
     ) -> None:
-        number = step.spec.number
-        sent_at = self.ledger.reopen_batch(self.run, number, batch, opened, dispatches=dispatches)
+        number, often = step.spec.number, decision.dispatches
+        sent_at = self.ledger.reopen_batch(self.run, number, batch, opened, dispatches=often)
         if sent_at is None:
             return  # settled since we looked: what seemed missing is in the folder
         self.folder.append_log(
@@ -306,16 +314,17 @@ class _Mover:
             level="warning",
             step=step.spec.name,
             batch=batch,
-            items=[item.id for item in items],
+            reason=decision.why,
+            items=[item.id for item in decision.items],
         )
-        log.warning(
-            "%d items of batch %d of step %s were lost on the way, sending them again",
-            len(items),
-            batch,
-            step.spec.name,
-            extra={"run": self.run},
-        )
-        dispatch_batch(self.run, step, batch, items, sent_at, self.app)
+        dispatch_batch(self.run, step, batch, decision.items, sent_at, self.app)
+
+    def _park(self, step: StepPlan, batch: int, outcomes: list[Outcome]) -> None:
+        """Keeps what there is of a batch in the run folder, what its items gave half way, too."""
+        number = step.spec.number
+        keep_stages(self.folder, number, batch, self.ledger.stages(self.run, number, batch))
+        self.folder.park_batch(number, batch, outcomes, step.output)
+        self.ledger.close_batch(self.run, number, batch, keep_stages=True)
 
     def _give_up(self, number: int, batch: int, missing: tuple[Item, ...]) -> None:
         leases = self.ledger.leases(self.run, number, batch)
@@ -332,6 +341,7 @@ class _Mover:
         else:
             # The catalog first: once a batch has its record, a resume does not come back to it.
             record_batch(self.info, step, batch, outcomes, self.services)
+            forget_stages(self.folder, step.spec.number, batch)
             self.folder.write_batch(step.spec.number, batch, outcomes, step.output)
         self.ledger.close_batch(self.run, step.spec.number, batch)
 

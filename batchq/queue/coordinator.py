@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -90,8 +91,13 @@ class CoordinatorStep(bootsteps.StartStopStep):
         self.stop_event.set()
 
     def _look(self, app: Any) -> None:
-        from batchq.queue.advance import advance
-
+        try:
+            from batchq.queue.advance import advance  # stores take time that a start does not have
+        except BaseException:
+            # One that does not look is worse than none: its heartbeat says that runs are cared for.
+            log.critical("this coordinator cannot work, so it ends", exc_info=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
         ledger = app.services.ledger
         while not self.stop_event.wait(TICK_S):
             try:

@@ -33,6 +33,11 @@ def parked_path(step: int, number: int) -> str:
     return f"{parked_folder(step)}/{number:06d}.jsonl"
 
 
+def stages_path(step: int, number: int) -> str:
+    """What the items of a batch gave half way that was cut off."""
+    return f"state/{step:02d}_stages/{number:06d}.json"
+
+
 def carried_path(step: int) -> str:
     """The outcomes of a step that waits to be laid out anew."""
     return f"state/{step:02d}_carried.jsonl"

@@ -1,34 +1,14 @@
 from __future__ import annotations
 
-import pytest
-
-from batchq.collate import (
-    MAX_DISPATCHES,
-    Fate,
-    allowed_failures,
-    batch_count,
-    judge_batch,
-    lost_items,
-    ready_steps,
-    room_for,
-)
-from batchq.outcome import Outcome, State
+from batchq.collate import allowed_failures, batch_count, ready_steps, room_for
 from batchq.plan import (
     InputSpec,
-    Item,
     OutputSpec,
     Pacing,
     StepPlan,
     StepSpec,
     Tolerance,
 )
-from batchq.ports import Lease, RunState
-
-ITEMS = [Item(str(index), index, {}) for index in range(3)]
-
-
-def outcomes(*indexes: int) -> list[Outcome]:
-    return [Outcome(str(index), index, State.OK) for index in indexes]
 
 
 def step(number: int, name: str, needs: tuple[str, ...] = (), pacing: Pacing | None = None):
@@ -50,43 +30,6 @@ def step(number: int, name: str, needs: tuple[str, ...] = (), pacing: Pacing | N
         duration_s=0,
         bound_by="",
     )
-
-
-def test_a_batch_with_every_outcome_is_collated_whatever_the_state():
-    for state in RunState:
-        assert judge_batch(ITEMS, outcomes(0, 1, 2), state, 1).fate is Fate.COLLATE
-
-
-def test_items_lost_on_the_way_are_sent_again():
-    verdict = judge_batch(ITEMS, outcomes(1), RunState.RUNNING, 1)
-
-    assert verdict.fate is Fate.AGAIN
-    assert [item.id for item in verdict.missing] == ["0", "2"]
-
-
-def test_a_batch_that_keeps_losing_items_is_given_up():
-    verdict = judge_batch(ITEMS, outcomes(1), RunState.RUNNING, MAX_DISPATCHES)
-
-    assert verdict.fate is Fate.GIVE_UP
-
-
-@pytest.mark.parametrize("state", [RunState.PAUSED, RunState.CANCELLED, RunState.FAILED])
-def test_an_incomplete_batch_of_a_stopped_run_is_parked(state):
-    assert judge_batch(ITEMS, outcomes(1), state, 1).fate is Fate.PARK
-
-
-def test_an_item_whose_process_is_dead_is_lost_and_one_that_runs_is_not():
-    leases = {0: Lease("dead", 1), 1: Lease("alive", 1)}
-
-    found = lost_items(ITEMS, leases, {"alive"}, has_passed=False)
-
-    assert [item.id for item in found] == ["0"]
-
-
-def test_an_item_that_nobody_started_is_lost_once_the_queue_is_empty():
-    found = lost_items(ITEMS, {1: Lease("alive", 1)}, {"alive"}, has_passed=True)
-
-    assert [item.id for item in found] == ["0", "2"]
 
 
 def test_a_step_has_room_for_its_window_of_batches():
