@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from batchq.changes import selection_changes, short_hash, work_changes
 from batchq.outcome import Json
+from batchq.places import placed_items
 from batchq.plan import Item, Plan, Redo, Rerun, StepPlan
 from batchq.planner import iter_items
 from batchq.ports import RunInfo
@@ -59,7 +60,7 @@ class StepReview:
     """The decisions about the items of a step.
 
     `unknown` counts items that nobody can tell of before the step before is done. `redo` is what
-    a new version does in this step.
+    a new version does in this step, `places` the indexes that ids had in the version before.
     """
 
     step: StepPlan
@@ -67,6 +68,7 @@ class StepReview:
     unknown: int = 0
     redo: Redo = field(default_factory=lambda: Redo("all", 1))
     kept: tuple[tuple[int, int], ...] | None = None
+    places: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_touched(self) -> bool:
@@ -177,7 +179,6 @@ class _Reviewer:
 
     def _of_input(self, step: StepPlan) -> StepReview:
         number = step.spec.number
-        items = iter_items(self.plan, number)
         base, folder = self.base, self.folder
         if (
             base is None
@@ -187,7 +188,7 @@ class _Reviewer:
         ):
             reason = "never ran" if base is None else f"{base.version} has other steps"
             made = _Decisions(step, self.ask)
-            for item in items:
+            for item in iter_items(self.plan, number):
                 made.add(Decision(item.id, item.index, Because.NEW, reason), item.data)
             return StepReview(step, made.all(), redo=Redo("all", number))
         before = base.plan.step(number)
@@ -199,7 +200,7 @@ class _Reviewer:
         at = next(old, None)
         made, missing = _Decisions(step, self.ask), 0
         known = {name: index for index, name in self._names(number)}
-        for item in items:
+        for item in placed_items(self.plan, number, known):
             while at is not None and at.index < item.index:
                 missing += 1
                 at = next(old, None)
@@ -208,7 +209,9 @@ class _Reviewer:
                 at = next(old, None)
             made.add(self._decide(step, item, was, known, changes, fates), item.data)
         missing += (at is not None) + sum(1 for _ in old)
-        return self._concluded(step, made.all(), gone=bool(missing), all_of_it=bool(changes))
+        found = self._concluded(step, made.all(), gone=bool(missing), all_of_it=bool(changes))
+        found.places = known
+        return found
 
     def _decide(
         self,
@@ -341,7 +344,7 @@ def create_takeover(review: Review, lock_text: str, services: Services, *, now: 
             step = by_number[number]
             if step.step.input.source:
                 running = step.running
-                items = iter_items(review.plan, number)
+                items = placed_items(review.plan, number, step.places)
                 folder.freeze_items(number, (one for one in items if one.index in running))
 
     return create_version(

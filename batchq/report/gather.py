@@ -89,18 +89,21 @@ class _Seen:
         figures = StepFigures(step.spec.name, wanted=() if experiment else wanted)
         settings: Mapping[int, Mapping[str, Json]] = {}
         repeats: Mapping[str, str] = {}
+        of_matrix: frozenset[str] = frozenset()
         if experiment is not None:
             self.axes = _axes(experiment, folder, number)
             settings = {item.index: item.data for item in folder.all_items(number)}
-            repeats = {job.name: job.setting for job in expand(experiment) if job.setting}
-        written = sum(job.repeats for job in experiment.jobs) if experiment else 0
+            named = expand(experiment)
+            repeats = {job.name: job.setting for job in named}
+            written = sum(job.repeats for job in experiment.jobs)
+            of_matrix = frozenset(job.name for job in named[written:])
         for outcome in folder.merged(number):
             self._add(figures, outcome)
             if experiment is not None:
                 row = _row(outcome, settings.get(outcome.index, {}), self.axes)
                 setting = repeats.get(outcome.item_id, "")
                 self.jobs.append(
-                    replace(row, is_of_matrix=outcome.index >= written, setting=setting)
+                    replace(row, is_of_matrix=outcome.item_id in of_matrix, setting=setting)
                 )
         self.steps.append(figures)
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from batchq.expand import Experiment, Matrix
 from batchq.outcome import ItemError, Json, Outcome, State
+from batchq.places import placed_items
 from batchq.plan import (
     InputSpec,
     Item,
@@ -23,6 +25,7 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
+from batchq.planner import iter_items
 from batchq.ports import RunRecord, RunState
 from batchq.reuse import Because, Review, review_plan, scaled_plan
 from batchq.store import Outputs
@@ -205,6 +208,52 @@ def test_a_plan_counts_what_is_run_and_what_is_paid(folder: Path, base: Version)
 
     assert (scaled.items, scaled.batches) == (2, 1)  # d by the cache, and e
     assert (scaled.calls, scaled.input_tokens, scaled.cost_usd) == (2, 20, pytest.approx(0.2))
+
+
+def jobs(*values: int) -> StepPlan:
+    experiment = Experiment(matrix=Matrix({"leaf": values}))
+    return step(1, "jobs", input=InputSpec("jobs:", experiment=experiment))
+
+
+def ran(folder: Path, *values: int) -> Version:
+    """v0 of an experiment whose jobs all ended well."""
+    made, plan = (
+        Outputs(str(folder / "outputs")).create_version("p"),
+        plan_of(folder, jobs(*values)),
+    )
+    record = RunRecord("r", "p", "v0", RunState.COMPLETED, "draft", "", "initial", "", "", "")
+    made.write_plan(plan)
+    made.write_metadata(record, plan, {})
+    made.freeze_items(1, iter_items(plan, 1))
+    made.write_batch(1, 0, [ended(f"matrix_leaf{n}", at) for at, n in enumerate(values)], OUTPUT)
+    return open_version("p", "v0", made.url)
+
+
+def test_jobs_are_taken_over_by_name_wherever_new_ones_stand(folder: Path) -> None:
+    now = plan_of(folder, jobs(10, 50, 20))
+
+    review = review_plan(now, ran(folder, 20, 50, 70))
+
+    (seen,) = review.steps
+    assert told(review, 1) == {
+        "matrix_leaf20": Because.TAKEN_OVER,
+        "matrix_leaf50": Because.TAKEN_OVER,
+        "matrix_leaf10": Because.NEW,
+    }
+    assert (seen.redo, seen.running, seen.kept) == (Redo("some", 1), {3}, ((0, 2), (3, 4)))
+    placed = placed_items(now, 1, seen.places)
+    assert [(item.id, item.index) for item in placed] == [
+        *(("matrix_leaf20", 0), ("matrix_leaf50", 1), ("matrix_leaf10", 3)),
+    ]
+
+
+def test_a_job_with_other_parameters_runs_again(folder: Path) -> None:
+    experiment = Experiment(matrix=Matrix({"leaf": (50, 20)}, base_params={"smart": True}))
+    now = step(1, "jobs", input=InputSpec("jobs:", experiment=experiment))
+
+    review = review_plan(plan_of(folder, now), ran(folder, 20, 50))
+
+    assert {*told(review, 1).values()} == {Because.INPUT}
 
 
 def test_without_a_version_before_everything_is_new(folder: Path) -> None:
