@@ -8,6 +8,13 @@ from batchq.amounts import money
 from batchq.plan import Budget
 from batchq.ports import Allowance, BudgetUse
 
+_USED_UP = "the budget of "
+
+
+def is_used_up(reason: str) -> bool:
+    """Whether a run stopped at the end of its budget, by the reason that it gives."""
+    return reason.startswith(_USED_UP)
+
 
 def used_up_text(allowance: Allowance) -> str:
     """Says which side of a budget is used up, and by what."""
@@ -23,7 +30,7 @@ def used_up_text(allowance: Allowance) -> str:
         spent, held, wanted = (f"{one:,}" for one in (use.spent_tokens, use.held_tokens, tokens))
         is_held = use.held_tokens > 0
     reserved = f", {held} reserved by calls in flight" if is_held else ""
-    text = f"the budget of {of} is used up: {spent} spent{reserved}, the next call needs {wanted}"
+    text = f"{_USED_UP}{of} is used up: {spent} spent{reserved}, the next call needs {wanted}"
     if use.budget.on_exceeded == "fail":
         return text
     return f"{text}; raise it with `batchq resume {use.name} {raised_options(use)}`"

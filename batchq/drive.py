@@ -10,6 +10,7 @@ from batchq.embedded.pools import simulators_of, with_base_urls
 from batchq.embedded.stack import Stack
 from batchq.errors import QueueError, UsageError
 from batchq.follow import Ended, Follower
+from batchq.notify import send_all
 from batchq.plan import Plan
 from batchq.ports import RunInfo, RunState
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
@@ -19,6 +20,8 @@ from batchq.wishes import Driven, Task, Wishes
 # When a run is over nothing is in flight, and every file is written: nobody waits for workers
 # that sleep on an empty queue.
 STOP_IDLE_GRACE_S = 0.1
+NOTICES_PATIENCE_S = 20.0
+"""Longer than a letter is in the hands of a coordinator that dies with it."""
 
 
 def run_on_stack(
@@ -45,9 +48,16 @@ def run_on_stack(
         )
         ended = follower.follow()
     wishes.report(ended)
+    _tell_hooks(info, services, wishes)
     is_unfinished = ended.progress.state is RunState.PAUSED
     stack.stop(STOP_IDLE_GRACE_S, keep_data=is_unfinished)
     return Driven(info, ended)
+
+
+def _tell_hooks(info: RunInfo, services: Services, wishes: Wishes) -> None:
+    """Sends what is in the outbox while there is a Redis that it is in."""
+    if info.plan.notify and not send_all(info.run, services, NOTICES_PATIENCE_S):
+        wishes.make_view().note("A webhook could not be told; why is in the log of the coordinator")
 
 
 def run_elsewhere(task: Task, settings: Settings, wishes: Wishes) -> Driven:

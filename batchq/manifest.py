@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
 from batchq.guards import Budget, Canary, Resources, unless_false
+from batchq.hooks import Hook, one_or_more
 from batchq.jobs import Job, Matrix, Report
 from batchq.labels import DEFAULT_LABEL
 from batchq.sampling import Dedup, Sample
@@ -363,7 +364,9 @@ class Manifest(Part):
     report: Annotated[Report | None, BeforeValidator(unless_false)] = Field(
         None, description="{formats: [csv, md, html], metrics: [nodes], baseline: NAME}."
     )
-    notify: NotYet = None
+    notify: Annotated[list[Hook], BeforeValidator(one_or_more)] = Field(
+        default_factory=list, description="Webhooks: {url_env: NAME, format: slack, on: [failed]}."
+    )
     schedule: NotYet = None
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin(Path("manifest.yaml")))

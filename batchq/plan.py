@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from batchq.expand import Experiment
 from batchq.guided import Guide
@@ -20,6 +20,9 @@ Backoff = Literal["exponential", "linear", "constant"]
 Unit = Literal["requests", "tokens"]
 Goal = Literal["min", "max"]
 StageKind = Literal["prompt", "task", "command"]
+Event = Literal["finished", "failed", "paused", "budget"]
+EVENTS: tuple[Event, ...] = get_args(Event)
+"""What somebody can be told of a run; budget: it stands still or failed at the end of its own."""
 
 MAX_BATCH_SIZE = 500
 """Largest batch: the cost per item of a chord grows with its header (see docs/decisions.md)."""
@@ -305,6 +308,16 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A webhook that is told of a run; both names are of variables, of the coordinator."""
+
+    url_env: str
+    format: Literal["json", "slack"] = "json"
+    on: tuple[Event, ...] = EVENTS
+    token_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A metric of a report, and whether less or more of it is better."""
 
@@ -344,6 +357,7 @@ class Plan:
     budget: Budget | None = None
     canary: Canary | None = None
     report: ReportSpec | None = None
+    notify: tuple[Hook, ...] = ()
     rounds: int = 1
 
     def step(self, number: int) -> StepPlan:

@@ -92,6 +92,7 @@ def make_plan(
         budget=budget,
         canary=plan_canary(manifest),
         report=report_spec(manifest),
+        notify=tuple(hook.planned() for hook in manifest.notify),
         rounds=manifest.rounds or 1,
     )
 

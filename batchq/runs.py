@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from batchq.errors import BatchqError, RunNotFound, StoreError
+from batchq.notify import announce
 from batchq.outcome import Outcome, Summary, Usage
 from batchq.plan import Plan, StepPlan
 from batchq.ports import (
@@ -132,28 +133,33 @@ def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
 
 def pause_run(info: RunInfo, reason: str, services: Services) -> None:
     """Writes down that a run stands still and how far it is; a resume goes on from its folder."""
-    _write_record(info, RunState.PAUSED, reason, services)
+    record = _write_record(info, RunState.PAUSED, reason, services)
+    announce(info, record, reason, services)
     services.ledger.rest(info.run)
 
 
 def finish_run(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
     """Writes the metadata, points `latest` to a complete run, and lets Redis forget it."""
-    close_run(info, state, reason, services)
+    announce(info, close_run(info, state, reason, services), reason, services)
     services.ledger.set_state(info.run, state, reason)
     services.ledger.forget(info.run)
 
 
-def close_run(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
-    """Does in folder and catalog what the end of a run takes; no Redis need know the run."""
+def close_run(info: RunInfo, state: RunState, reason: str, services: Services) -> RunRecord:
+    """Does in folder and catalog what the end of a run takes; no Redis need know the run.
+
+    Returns its row of the catalog.
+    """
     folder = open_folder(info.folder)
     for step in info.plan.steps:
         if step.spec.number not in folder.done_steps() and folder.item_count(step.spec.number):
             _collate(folder, step, services)  # what there is of a run that ended early
-    _write_record(info, state, reason, services)
+    record = _write_record(info, state, reason, services)
     if info.plan.report is not None and info.plan.report.formats:
         _report(folder, info.plan.report.formats)
     if state is RunState.COMPLETED:
         open_outputs(info.plan).point_latest(info.pipeline, info.version)
+    return record
 
 
 def _report(folder: RunFolder, formats: Sequence[str]) -> None:
@@ -166,7 +172,7 @@ def _report(folder: RunFolder, formats: Sequence[str]) -> None:
         folder.append_log("no report", at=time.time(), level="warning", reason=str(error))
 
 
-def _write_record(info: RunInfo, state: RunState, reason: str, services: Services) -> None:
+def _write_record(info: RunInfo, state: RunState, reason: str, services: Services) -> RunRecord:
     from batchq.store.worktime import worked_s
 
     folder = open_folder(info.folder)
@@ -179,6 +185,7 @@ def _write_record(info: RunInfo, state: RunState, reason: str, services: Service
     folder.write_metadata(record, info.plan, summaries, reason)
     folder.append_log(f"run {state.value}", at=now, reason=reason)
     services.catalog_of(info).put_run(record)
+    return record
 
 
 def _as_labelled(record: RunRecord, folder: RunFolder) -> RunRecord:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RedisBudgets,
         RedisCanaries,
         RedisLedger,
+        RedisOutbox,
         RedisProgress,
         RedisTallies,
     )
@@ -87,6 +88,13 @@ class Services:
         from batchq.ledger import RedisCanaries
 
         return RedisCanaries(self.redis)
+
+    @cached_property
+    def outbox(self) -> RedisOutbox:
+        """Notices that are to be sent."""
+        from batchq.ledger import RedisOutbox
+
+        return RedisOutbox(self.redis)
 
     @cached_property
     def progress(self) -> RedisProgress:

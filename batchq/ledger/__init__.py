@@ -6,6 +6,7 @@ from batchq.ledger.budgets import RedisBudgets
 from batchq.ledger.canaries import RedisCanaries
 from batchq.ledger.connection import connect
 from batchq.ledger.memory import MemoryBudgets, MemoryLedger
+from batchq.ledger.outbox import RedisOutbox
 from batchq.ledger.progress import RedisProgress
 from batchq.ledger.redis import RedisLedger, summary_of
 from batchq.ledger.tallies import RedisTallies
@@ -16,6 +17,7 @@ __all__ = [
     "RedisBudgets",
     "RedisCanaries",
     "RedisLedger",
+    "RedisOutbox",
     "RedisProgress",
     "RedisTallies",
     "connect",

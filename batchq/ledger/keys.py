@@ -16,6 +16,9 @@ batchq:{RUN}:canary         string  what the first items cost, and what was deci
 batchq:alive:OWNER          string  a process that says it is alive, with a time to live
 batchq:runs                 zset    run -> when it was created, of the runs that are not over
 batchq:due                  zset    run -> when its coordinator should look at it next
+batchq:{RUN}:notified       hash    the notices of a run that were put into the outbox
+batchq:outbox               zset    notice -> when it is to be sent
+batchq:letters              hash    notice -> what is to be sent, and how often it was tried
 batchq:tally                hash    what all processes counted, for metrics
 batchq:tally:WORKER         hash    what the pool processes of one worker counted
 """
@@ -26,6 +29,8 @@ ALIVE = "batchq:alive:"
 RUNS = "batchq:runs"
 DUE = "batchq:due"
 TALLY = "batchq:tally"
+OUTBOX = "batchq:outbox"
+LETTERS = "batchq:letters"
 SENT_AT = "sent_at"
 """The header of a message that says when its batch was sent, in seconds since the epoch."""
 
@@ -88,6 +93,11 @@ def held(run: str) -> str:
 def canary(run: str) -> str:
     """What the first items of a run cost, and what was decided."""
     return f"batchq:{{{run}}}:canary"
+
+
+def notified(run: str) -> str:
+    """The notices of a run that were put into the outbox."""
+    return f"batchq:{{{run}}}:notified"
 
 
 def lock(run: str) -> str:

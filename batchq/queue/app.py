@@ -53,7 +53,7 @@ def make_app(settings: Settings) -> BatchqApp:
     broker = settings.broker_url or LOCAL_BROKER
     # Celery warns a superuser of pickled messages; ours are JSON and nothing else is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app = BatchqApp("batchq", include=["batchq.queue.tasks"])
+    app = BatchqApp("batchq", include=["batchq.queue.tasks", "batchq.queue.reply"])
     app.settings = settings.model_copy(update={"broker_url": broker})
     serializer = json_of(signer_of(settings.signing_key, broker))
     app.conf.update(
@@ -84,8 +84,10 @@ def make_app(settings: Settings) -> BatchqApp:
     from batchq.queue.coordinator import CoordinatorStep, HeartbeatStep
     from batchq.queue.leave import LeaveStep
     from batchq.queue.monitor import MetricsStep
+    from batchq.queue.notifier import NotifierStep
 
-    app.steps["worker"].update([CoordinatorStep, HeartbeatStep, LeaveStep, MetricsStep])
+    steps = CoordinatorStep, HeartbeatStep, LeaveStep, MetricsStep, NotifierStep
+    app.steps["worker"].update(steps)
     return app
 
 

@@ -258,7 +258,6 @@ BAD = {
 
 NOT_YET = {
     "foreach": "foreach: {a: [1]}\n",
-    "notify": "notify: [x]\n",
     "schedule": "schedule: daily\n",
 }
 NOT_YET_IN_STEP = {

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SECRET = "T0SECRET9"
+MANIFEST = """
+    name: told
+    notify:
+      - {url_env: HOOK_URL, token_env: HOOK_TOKEN}
+      - {url_env: HOOK_URL, format: slack, on: [failed]}
+      - {url_env: NO_SUCH_HOOK, on: [finished]}
+    steps:
+      - {name: a, input: {generate: 3}, task: "cluster_tasks:note"}
+"""
+
+
+@dataclass
+class Receiver:
+    """A real HTTP server that fails at first; `taken` are the letters that it answered well."""
+
+    failures: int
+    url: str = ""
+    tried: list[float] = field(default_factory=list)
+    taken: list[tuple[dict[str, str], Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver(failures=2)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            made.tried.append(time.monotonic())
+            is_bad = len(made.tried) <= made.failures
+            if not is_bad:
+                made.taken.append((dict(self.headers), body))
+            self.send_response(503 if is_bad else 204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_port}/services/{SECRET}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_webhook_that_fails_twice_is_told_once_though_the_coordinator_is_killed(
+    cluster: Any, receiver: Receiver, redis_client: Any, wait_for: Any
+) -> None:
+    def coordinator() -> Any:
+        env = {"HOOK_URL": receiver.url, "HOOK_TOKEN": "token-1"}
+        return cluster.worker("-Q", "batchq.control,batchq.cpu", "-P", "threads", env=env)
+
+    first = coordinator()
+    info = cluster.submit(MANIFEST)
+    cluster.finish(info)
+    wait_for(lambda: len(receiver.tried) == 2, "the webhook was tried twice", 20)
+    os.kill(first.pid, signal.SIGKILL)
+    stored = str([redis_client.hgetall(key) for key in redis_client.scan_iter("batchq:letters")])
+    coordinator()
+    wait_for(lambda: receiver.taken, "the letter was taken", 30)
+    wait_for(lambda: cluster.services.outbox.waiting(info.run) == 1, "nothing else is sent", 20)
+
+    [(headers, body)] = receiver.taken
+    assert headers["Authorization"] == "Bearer token-1"
+    assert headers["Idempotency-Key"] == body["id"]
+    assert (body["event"], body["name"], body["ok"]) == ("finished", "told@v0", 3)
+    assert receiver.tried[1] - receiver.tried[0] > 0.4
+    assert "NO_SUCH_HOOK is not set" in cluster.logs()
+    written = [path.read_bytes() for path in Path(cluster.folder).rglob("*") if path.is_file()]
+    assert SECRET not in cluster.logs() + stored
+    assert not any(SECRET.encode() in data for data in written)
