@@ -43,7 +43,7 @@ class SqlCatalog:
     def put_run(self, record: RunRecord) -> None:
         """Adds or replaces a run."""
         with explained(self._engine), self._writer.begin() as connection:
-            upsert(connection, runs, [_run_row(record)], ("run",))
+            upsert(connection, runs, [run_row(record)], ("run",))
 
     def put_batch(self, record: BatchRecord, outcomes: Sequence[Outcome]) -> None:
         """Adds or replaces a collated batch and its items, in one transaction."""
@@ -60,6 +60,12 @@ class SqlCatalog:
             connection.execute(delete(items).where(of_batch))
             if rows:
                 upsert(connection, items, rows, ("run", "step", "item_index"))
+
+    def remove_run(self, run: str) -> None:
+        """Forgets a run with its batches and items, in one transaction."""
+        with explained(self._engine), self._writer.begin() as connection:
+            for table in (items, batches, runs):
+                connection.execute(delete(table).where(table.c.run == run))
 
     def runs(self, pipeline: str | None = None) -> list[RunRecord]:
         """All runs, or those of one pipeline, oldest first."""
@@ -117,7 +123,8 @@ def _summary_of(row: Mapping[Any, Any]) -> Summary:
     return Summary(row["ok"], row["failed"], row["retries"], row["repaired"], row["cached"], usage)
 
 
-def _run_row(record: RunRecord) -> dict[str, Any]:
+def run_row(record: RunRecord) -> dict[str, Any]:
+    """The columns of a run."""
     return {
         "run": record.run,
         "pipeline": record.pipeline,

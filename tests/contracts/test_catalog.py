@@ -18,6 +18,7 @@ from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import OutputSpec, StageSpec, StepSpec
 from batchq.ports import BatchRecord, Catalog, RunRecord, RunState
 from batchq.store import Outputs, SqlCatalog, open_catalog
+from batchq.store.listing import ItemFilter, Listing, RunFilter
 from batchq.store.records import batch_record, rebuild
 from batchq.store.tables import SCHEMA_VERSION
 
@@ -153,6 +154,21 @@ def test_a_batch_that_is_put_again_replaces_its_row_and_its_items(catalog: SqlCa
     assert [(row["batch_id"], row["total_indicators"]) for row in stats] == [
         ("run1/1/0", 2), ("run1/1/1", 4),
     ]  # fmt: skip
+
+
+def test_a_run_that_is_removed_is_gone_with_all_of_it_and_the_others_stay(
+    catalog: SqlCatalog,
+) -> None:
+    for run in ("run1", "run2"):
+        catalog.put_run(run_record(run))
+        catalog.put_batch(batch(run), outcomes())
+
+    catalog.remove_run("run1")
+    catalog.remove_run("nobody")
+
+    assert [one.run for one in catalog.runs()] == ["run2"]
+    assert (catalog.items("run1"), catalog.batches("run1")) == ([], {})
+    assert len(catalog.items("run2")) == len(outcomes())
 
 
 def test_pipeline_stats_answers_the_query_that_people_know(catalog: SqlCatalog) -> None:
@@ -326,3 +342,46 @@ def test_the_folder_of_a_new_catalog_is_private(tmp_path: Path) -> None:
     open_catalog(f"sqlite:///{tmp_path}/home/catalog.sqlite").close()
 
     assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+
+
+def test_runs_are_listed_by_what_they_are_a_page_at_a_time(catalog: SqlCatalog) -> None:
+    for number in range(3):
+        record = run_record(f"run{number}", created=10 + number)
+        catalog.put_run(replace(record, version=f"v{number}", notes=f"50% Note{number}"))
+    catalog.put_run(replace(run_record("other", "q"), state=RunState.COMPLETED, status="rc"))
+    listing = Listing(catalog._engine)
+
+    def names(wanted: RunFilter, offset: int = 0) -> list[str]:
+        return [one.run for one in listing.runs(wanted, offset=offset, limit=2)[0]]
+
+    assert listing.runs(RunFilter(), offset=2, limit=2)[1] == 4
+    assert names(RunFilter(pipeline="p")) == ["run2", "run1"]
+    assert names(RunFilter(pipeline="p"), 2) == ["run0"]
+    assert names(RunFilter(state="completed")) == names(RunFilter(label="rc")) == ["other"]
+    assert names(RunFilter(state="open", text="50% nOTE1")) == ["run1"]
+    assert names(RunFilter(text="P@v2")) == ["run2"]
+    assert names(RunFilter(text="_")) == []
+    assert listing.names() == (["p", "q"], ["draft", "rc"])
+    found = [listing.run(one) for one in ("p", "p@v0", "run1", "q@latest", "p@latest", "p@v9")]
+    assert [one and one.run for one in found] == ["run2", "run0", "run1", "other", None, None]
+
+
+def test_items_are_listed_in_input_order_from_any_place_and_both_ways(catalog: SqlCatalog) -> None:
+    catalog.put_batch(batch(), outcomes())
+    listing = Listing(catalog._engine)
+
+    def ids(wanted: ItemFilter, **place: tuple[int, int]) -> list[str]:
+        look = listing.items_before if "before" in place else listing.items
+        return [one["id"] for one in look("run1", wanted, limit=2, **place)]  # type: ignore[operator]
+
+    assert ids(ItemFilter(), after=(1, -1)) == ["a", "b"]
+    assert ids(ItemFilter(step=1), after=(1, 1)) == ["c", "d"]
+    assert ids(ItemFilter(), before=(1, 3)) == ["b", "c"]
+    assert ids(ItemFilter(state="failed"), after=(0, 0)) == ["c"]
+    assert ids(ItemFilter(kind="timeout", text="ZU "), after=(0, 0)) == ["c"]
+    assert ids(ItemFilter(text="B"), after=(0, 0)) == ["b"]
+    assert ids(ItemFilter(text="%"), after=(0, 0)) == []
+    assert listing.durations("run1", 1) == [0.0, 3.0, 1.5, 1.0]
+    assert [(one.start, one.end, one.ok, one.failed) for one in listing.spans("run1")] == [
+        (1.0, 4.0, 3, 1)
+    ]
