@@ -476,6 +476,10 @@ class Catalog(Protocol):
         """Adds or replaces a collated batch and its items, in one transaction."""
         ...
 
+    def remove_run(self, run: str) -> None:
+        """Forgets a run with its batches and items, in one transaction."""
+        ...
+
     def runs(self, pipeline: str | None = None) -> list[RunRecord]:
         """All runs, or those of one pipeline, oldest first."""
         ...

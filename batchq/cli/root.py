@@ -52,6 +52,7 @@ COMMANDS = {
     "worker": Entry("serve", "Run a worker for the broker."),
     "coordinator": Entry("serve", "Run a coordinator for the broker."),
     "simulator": Entry("serve", "Run a local server that behaves like an LLM provider."),
+    "gc": Entry("gc", "Remove old versions that nothing is built on."),
     "catalog": Entry("catalog", "Rebuild the index of runs from their folders."),
     "doctor": Entry("doctor", "Check broker, workers, catalog and keys."),
 }

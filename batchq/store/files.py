@@ -132,6 +132,12 @@ class Files:
             return int(self.fs.size(self.full(path)))
         return None
 
+    def total_size(self) -> int:
+        """The length of all files in the folder together, in bytes; 0 if there is no folder."""
+        with explained(self.root), suppress(FileNotFoundError):
+            return int(self.fs.du(self.root))
+        return 0
+
     @contextmanager
     def reader(self, path: str) -> Iterator[IO[bytes]]:
         """Opens a file for reading from its start."""
