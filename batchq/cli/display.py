@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 RECENT_SHOWN = 3
 TOLD_SHOWN = 16
+BAR = 20
+BESIDE_NAME = BAR + 18
+"""What a line of a running item needs besides its name: bar, figures and the gaps between."""
+LEAST_NAME = 12
+
+_DIGITS = re.compile(r"(\d+)")
 
 
 def make_view(*, quiet: bool) -> View:
@@ -34,6 +41,20 @@ def make_view(*, quiet: bool) -> View:
         return QuietView()
     is_dumb = os.environ.get("TERM", "dumb") == "dumb" or "CI" in os.environ
     return PlainView() if is_dumb or not sys.stderr.isatty() else LiveView()
+
+
+def natural_order(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts names as people do: job2 before job10."""
+    parts = _DIGITS.split(name)
+    return [(one.isdecimal(), int(one) if one.isdecimal() else 0, one) for one in parts]
+
+
+def middle_cut(name: str, width: int) -> str:
+    """A name that is too long without its middle: names of jobs differ at their ends."""
+    if len(name) <= width:
+        return name
+    end = (width - 1) * 2 // 3
+    return f"{name[: width - 1 - end]}…{name[-end:]}"
 
 
 class LiveView:
@@ -75,7 +96,7 @@ class LiveView:
             bar = ProgressBar(total=max(1, step.total), completed=done, width=28)
             failed = (f"{summary.failed:,} failed", "red") if summary.failed else ("", "")
             grid.add_row(
-                f"{step.number} {step.name}",
+                Text(f"{step.number} {step.name}"),
                 bar,
                 f"{done:,}/{step.total:,}" if step.total else "waits",
                 f"{summary.ok:,} ok",
@@ -97,12 +118,16 @@ class LiveView:
         """A line for each running item that says how far it is."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         grid = Table.grid(padding=(0, 2))
-        for one in progress.told[:TOLD_SHOWN]:
-            bar = ProgressBar(total=one.total or None, completed=one.done, width=20)
-            grid.add_row(f"  {one.item_id}", bar, told_text(one))
-        return [grid] if progress.told else []
+        told = sorted(progress.told, key=lambda one: (one.step, natural_order(one.item_id)))
+        room = max(LEAST_NAME, self._console.width - BESIDE_NAME)
+        for one in told[:TOLD_SHOWN]:
+            bar = ProgressBar(total=one.total or None, completed=one.done, width=BAR)
+            grid.add_row(Text(f"  {middle_cut(one.item_id, room)}"), bar, told_text(one))
+        more = len(told) - TOLD_SHOWN
+        return [grid, *([f"  and {more} more"] if more > 0 else [])] if told else []
 
     def _counts(self, progress: Progress) -> str:
         usage, cached = progress.summary.usage, progress.summary.cached
