@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from itertools import islice
 
 from batchq.errors import RunNotFound, StoreError, UsageError
 from batchq.labels import FINAL
@@ -15,6 +16,7 @@ from batchq.store.presence import open_whole
 from batchq.store.search import Place, find_id, find_index, read_names
 
 _SHOWN_IDS = 5
+_MOST_COMPARED = 20_000  # to compare a name with a million others takes half a minute
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ def family_of(plan: Plan, number: int) -> list[int]:
 def unknown_item(chain: list[Version], item_id: str, number: int | None = None) -> str:
     """Says that there is no such item (in step `number`), and which ids are nearest."""
     steps = [number] if number else [step.spec.number for step in chain[0].plan.steps]
-    known = dict.fromkeys(
+    names = (
         one for step in steps for version in chain for _, one in read_names(version.folder, step)
     )
+    known = dict.fromkeys(islice(names, _MOST_COMPARED))
     near = difflib.get_close_matches(item_id, known, n=3, cutoff=0.5)
     shown = near or [*known][:_SHOWN_IDS]
     hint = f"{'nearest' if near else 'ids are such as'}: {', '.join(shown)}" if shown else ""
