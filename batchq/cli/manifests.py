@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from batchq.cli.request import (
 from batchq.errors import Problem, UsageError
 from batchq.exits import EXIT_OK
 from batchq.plan import Plan, StepPlan, is_remote
+from batchq.planfile import KeptPlan
 from batchq.preflight import simulator_problems
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ def schema_command() -> None:
 @click.option("--items", is_flag=True, help="Show each item: reused or run, and why.")
 @click.option("--explain", metavar="KEY", help="Show where the value of a key comes from.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 10 if there is work to do.")
+@click.option("--out", is_flag=True, help="Keep the plan, for `batchq submit --plan ID`.")
 @json_option
 def plan_command(
     file: Path,
@@ -103,6 +106,7 @@ def plan_command(
     items: bool,  # noqa: FBT001 (click passes by name)
     explain: str | None,
     detailed_exitcode: bool,  # noqa: FBT001
+    out: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
     **choices: Any,
 ) -> int:
@@ -111,6 +115,8 @@ def plan_command(
     It is compared with the newest version and with the answers that the cache keeps: what is
     reused, what is run, and why.
     """
+    if out and (explain or item or items):
+        raise UsageError("--out keeps a whole plan: leave out --explain, --item and --items")
     from batchq.cli.reuse import put_items
     from batchq.loader import explain as explain_key
     from batchq.planner import make_plan
@@ -131,9 +137,20 @@ def plan_command(
     if items:
         put_items(review, as_json=as_json)
     else:
-        _show(review, as_json=as_json)
+        kept = _keep(KeptPlan(str(file.absolute()), choices, workers, plan)) if out else ""
+        _show(review, as_json=as_json, kept=kept)
     has_work = not review.is_idle and any(step.items for step in plan.steps)
     return EXIT_WORK_TO_DO if detailed_exitcode and has_work else EXIT_OK
+
+
+def _keep(kept: KeptPlan) -> str:
+    from batchq import planfile, submission
+    from batchq.settings import load_settings
+
+    if kept.plan.rounds > 1:
+        raise UsageError("--out: rounds are planned one after another; submit the manifest itself")
+    base = submission.find_base(kept.plan) if submission.skipping(kept.plan) else None
+    return planfile.keep(replace(kept, base=base.name if base else ""), load_settings().home)
 
 
 def task_slots(workers: int | None) -> dict[str, int]:
@@ -175,13 +192,13 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     _show(_review(plan), as_json=as_json)
 
 
-def _show(review: Review, *, as_json: bool) -> None:
+def _show(review: Review, *, as_json: bool, kept: str = "") -> None:
     from batchq.cli.reuse import reuse_json, reuse_lines
     from batchq.reuse import scaled_plan
 
     plan = scaled_plan(review)
     if as_json:
-        put_json(_plan_json(plan) | {"reuse": reuse_json(review)})
+        put_json(_plan_json(plan) | {"reuse": reuse_json(review), "plan": kept or None})
         return
     *lines, last = plan_lines(plan)
     for line in (*lines, *reuse_lines(review), last):
@@ -190,6 +207,8 @@ def _show(review: Review, *, as_json: bool) -> None:
         say(f"warning: no version is compared with: {review.problem}")
     for warning in plan.warnings:
         say(f"warning: {warning}")
+    if kept:
+        put(f"plan   {kept}; exactly this: batchq submit --plan {kept}")
 
 
 def plan_lines(plan: Plan) -> list[str]:

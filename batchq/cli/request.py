@@ -72,9 +72,9 @@ class Amount(click.ParamType[int]):
         return amount
 
 
-manifest_argument = click.argument(
-    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+_MANIFEST = click.Path(exists=True, dir_okay=False, path_type=Path)
+manifest_argument = click.argument("file", type=_MANIFEST)
+optional_manifest_argument = click.argument("file", type=_MANIFEST, required=False)
 params_option = click.option(
     "-p",
     "--param",
@@ -119,6 +119,13 @@ _CHOICES = (
     click.option("--no-cache", is_flag=True, help="Ask anew for every answer, and keep the new."),
     concurrency_option,
 )
+
+
+CHOICES = (
+    *("params", "status", "note", "only", "skip", "jobs", "limit", "steps", "yes", "no_cache"),
+    *("concurrency", "max_cost", "max_tokens"),
+)
+"""The names of these options, as `load_request` takes them."""
 
 
 def budget_options(function: F) -> F:

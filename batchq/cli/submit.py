@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from batchq import planfile
 from batchq.cli.following import (
     Following,
     drive_task,
@@ -21,11 +24,12 @@ from batchq.cli.following import (
 from batchq.cli.manifests import show_plan, task_slots
 from batchq.cli.output import put_json, say
 from batchq.cli.request import (
+    CHOICES,
     budget_options,
     choice_options,
     concurrency_option,
     load_request,
-    manifest_argument,
+    optional_manifest_argument,
 )
 from batchq.errors import UsageError
 from batchq.preflight import require_keys
@@ -34,20 +38,23 @@ from batchq.wishes import Task
 if TYPE_CHECKING:
     from batchq.manifest import Manifest
     from batchq.plan import Plan
+    from batchq.planfile import KeptPlan
     from batchq.ports import RunInfo
     from batchq.services import Services
     from batchq.wishes import Driven
 
 
 @click.command("submit")
-@manifest_argument
+@optional_manifest_argument
 @choice_options
 @following_options
+@click.option("--plan", "plan_id", metavar="ID", help="Run what `batchq plan FILE --out` kept.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and queue nothing.")
 def submit_command(
-    file: Path,
+    file: Path | None,
     concurrency: int | None,
     following: Following,
+    plan_id: str | None,
     dry_run: bool,  # noqa: FBT001 (click passes by name, here and below)
     **choices: Any,
 ) -> int:
@@ -55,8 +62,21 @@ def submit_command(
 
     Without BATCHQ_BROKER_URL a private Redis and workers are started and stopped again; Ctrl-C
     pauses the run. With it the run is queued there; Ctrl-C only stops the looking.
+
+    With --plan ID exactly what was shown is run: it is refused if anything changed since.
     """
+    kept = None
+    if plan_id is not None:
+        _refuse_choices(file)
+        kept = planfile.find(plan_id, following.settings.home)
+        file, choices = Path(kept.file), planfile.choices_of(kept)
+        concurrency = choices.pop("concurrency")
+        following = replace(following, workers=kept.workers)
+    elif file is None:
+        raise UsageError("submit what? Give a manifest FILE, or --plan ID")
     manifest = load_request(file, concurrency=concurrency, **choices)
+    if kept is not None:
+        _refuse_changes(kept, _planned(manifest, following))
     if dry_run:
         show_plan(_planned(manifest, following), as_json=following.as_json)
         return 0
@@ -72,6 +92,36 @@ def submit_command(
         return submit_rounds(file, manifest, following, choices, run)
     task = _task_of(manifest, following)
     return 0 if task is None else run_task(task, following, concurrency)
+
+
+def _refuse_choices(file: Path | None) -> None:
+    """Raises UsageError if the command line says what a kept plan says already."""
+    context = click.get_current_context()
+    chosen = {*CHOICES, "concurrency", "workers"}
+    given = [] if file is None else ["FILE"]
+    given += [
+        param.opts[-1]
+        for param in context.command.params
+        if param.name in chosen
+        and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(f"a plan says it all: leave out {', '.join(given)}, or plan anew with it")
+
+
+def _refuse_changes(kept: KeptPlan, now: Plan) -> None:
+    """Raises UsageError if a plan of the same command line is another one now."""
+    found = planfile.differences(kept.plan, now)
+    if kept.base:
+        from batchq.submission import find_base
+
+        base = find_base(now)
+        newest = base.name if base else "nothing"
+        if newest != kept.base:
+            found.append(f"items would be taken over from {newest}, not from {kept.base}")
+    if found:
+        changes = "\n".join(f"  {one}" for one in found)
+        raise UsageError(f"since it was planned:\n{changes}\nplan it anew to see what it would do")
 
 
 def _planned(manifest: Manifest, following: Following) -> Plan:
