@@ -35,6 +35,8 @@ log = logging.getLogger("batchq.web")
 
 def pause(_reader: Reader, found: Found, _: Form) -> str:
     """Lets no item begin any more."""
+    if found.services is None:
+        raise UsageError(f"{found.name} is not in flight: nothing to stop")
     acts.pause(found)
     return f"{found.name} is pausing: what is in flight will be finished."
 

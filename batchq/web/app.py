@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import tornado.web
+from ruamel.yaml import YAML
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import url
@@ -61,19 +64,27 @@ def make_site(settings: Settings, prefix: str = "", *, is_in_flower: bool = Fals
 def routes(site: Site) -> list[Any]:
     """The addresses of the pages, their twins and the actions, below the site's prefix."""
     prefix, shared = re.escape(site.prefix), {"site": site}
-    json = shared | {"is_json": True}
+    for_programs = shared | {"is_json": True}
     found: list[Any] = []
     for path, page in PAGES:
         more = {"page": page}
         found.append(url(f"{prefix}{path}", PageHandler, shared | more))
         found.append(url(f"{prefix}/api/batchq{path}", TwinHandler, shared | more))
-    for start, options in ((prefix, shared), (f"{prefix}/api/batchq", json)):
+    for start, options in ((prefix, shared), (f"{prefix}/api/batchq", for_programs)):
         found.append(url(rf"{start}/limits/set", LimitHandler, options))
         found.append(url(rf"{start}{_RUN}/do/([a-z]+)", ActionHandler, options))
-    found.append(url(rf"{prefix}/api/batchq/.*", NotFoundHandler, json))
-    files = shared | {"files": static_files()}
-    found.append(url(rf"{prefix}/batchq/files/([a-z.]+)", FileHandler, files))
+    described = shared | {"files": {"openapi.json": ("application/json", openapi())}}
+    found.append(url(rf"{prefix}/api/batchq/(openapi\.json)", FileHandler, described))
+    found.append(url(rf"{prefix}/api/batchq/.*", NotFoundHandler, for_programs))
+    styles = shared | {"files": static_files()}
+    found.append(url(rf"{prefix}/batchq/files/([a-z.]+)", FileHandler, styles))
     return found
+
+
+def openapi() -> bytes:
+    """The description of what programs are told, as OpenAPI."""
+    text = files("batchq.web").joinpath("openapi.yaml").read_text(encoding="utf-8")
+    return json.dumps(YAML(typ="safe", pure=True).load(text), ensure_ascii=False).encode()
 
 
 @dataclass

@@ -40,6 +40,7 @@ MOST_TASKS = 10_000
 WATCHED_S = 60.0
 """For so long after somebody looked at Flower's tasks, workers send events of them."""
 LOOK_EVERY_S = 5.0
+NEAR_S = 10.0
 _TASK_PAGES = ("/tasks", "/task/", "/api/task")
 
 log = logging.getLogger("batchq.web")
@@ -95,6 +96,7 @@ class FlowerWithRuns(flower.app.Flower):  # type: ignore[misc]  # Flower has no 
         self.settings["template_loader"] = MenuLoader(
             flower.urls.settings["template_path"], self.site.prefix
         )
+        self.site.reader.find_task = self.find_task
         self._watched_at = float("-inf")
         self._sends_events = False
 
@@ -104,6 +106,24 @@ class FlowerWithRuns(flower.app.Flower):  # type: ignore[misc]  # Flower has no 
         if path.startswith(_TASK_PAGES):
             self._watched_at = time.monotonic()
         return super().find_handler(request, **more)
+
+    def find_task(self, item: str, began_at: float) -> str | None:
+        """The task of an item that Flower remembers, by the item's id and its time.
+
+        Messages name their item, not the run, and other runs may have items of that id.
+        """
+        words = f"({item!r},)"
+        try:
+            tasks = tuple(self.events.state.tasks.items())
+        except RuntimeError:  # it grew meanwhile: the next look finds it
+            return None
+        near = {
+            name: abs(task.started - began_at)
+            for name, task in tasks
+            if task.args == words and task.started
+        }
+        found = min(near, key=near.__getitem__, default=None)
+        return found if found is not None and near[found] < NEAR_S else None
 
     def start_http_server(self) -> int | None:
         """Listens as Flower does; bodies have a limit."""

@@ -9,7 +9,7 @@ from batchq.errors import RunNotFound, StoreError, UsageError
 from batchq.lookup import Found
 from batchq.ports import Progress
 from batchq.store.listing import ItemFilter
-from batchq.story import tell
+from batchq.story import Story, tell
 from batchq.versions import is_read_only
 from batchq.web.query import Query, choice, number
 from batchq.web.reader import Reader
@@ -95,6 +95,15 @@ def read_item(reader: Reader, name: str, query: Query) -> dict[str, Any]:
         "name": found.name,
         "run": found.run,
         "story": story_json(story),
+        "task": _task(reader, story),
         "can_mark": record is not None and not is_read_only(record),
         "problem": reader.trouble,
     }
+
+
+def _task(reader: Reader, story: Story) -> str | None:
+    """The task that last ran the item, if Flower remembers it."""
+    for step in reversed(story.steps):
+        if step.outcome is not None and step.version == story.version:
+            return reader.find_task(step.item_id, step.outcome.started_at)
+    return None

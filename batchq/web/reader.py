@@ -35,6 +35,8 @@ AWAY = (
 )
 
 T = TypeVar("T")
+FindTask = Callable[[str, float], str | None]
+"""Finds the task of an item that began at a time, where somebody keeps tasks."""
 _KEPT = 2000  # runs of which something is remembered
 
 
@@ -57,6 +59,7 @@ class Reader:
         self._paces: OrderedDict[str, Pace] = OrderedDict()
         self._plans: OrderedDict[str, PlanFacts | None] = OrderedDict()
         self._away_until = 0.0
+        self.find_task: FindTask = lambda _item, _at: None
 
     @cached_property
     def listing(self) -> Listing:
