@@ -5,9 +5,10 @@ python pipeline.py [simulator|deepseek]
 
 from __future__ import annotations
 
+import argparse
 import sys
 
-from batchq import Run, Step, run_pipeline
+from batchq import BatchqError, Run, Step, run_pipeline
 
 TEMPLATES = "inputs/modules/module4/problem_templates.json"
 LATEST = "outputs/problem_generator_module_4/latest/collated/01_interactions.json"
@@ -64,17 +65,24 @@ def process(provider: str) -> Run:
     )
 
 
-def main(provider: str = "simulator") -> None:
+def main() -> int:
     """Runs the guide's first three workflow examples in a row."""
-    generate(provider, pipeline_status="alpha", notes="First run with new template structure")
-    generate(
-        provider,
-        rerun_items=["4002", "4007"],
-        pipeline_status="beta",
-        notes="Fixed prompt issues for templates 4002 and 4007",
-    )
-    process(provider)
+    parser = argparse.ArgumentParser(description="run, redo two items, go on with the result")
+    parser.add_argument("provider", nargs="?", default="simulator", choices=[*PROVIDERS])
+    provider = parser.parse_args().provider
+    try:
+        generate(provider, pipeline_status="alpha", notes="First run with new template structure")
+        generate(
+            provider,
+            rerun_items=["4002", "4007"],
+            pipeline_status="beta",
+            notes="Fixed prompt issues for templates 4002 and 4007",
+        )
+        return process(provider).exit_code or 0
+    except BatchqError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main())

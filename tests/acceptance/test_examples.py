@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -78,42 +79,48 @@ def test_the_problems_go_through_their_three_steps_and_their_versions(project):
     assert "Notes: Fixed prompt issues for templates 4002 and 4007" in listed.stdout
 
 
-def test_the_consultation_goes_on_after_ctrl_c_in_a_wait_and_compares_its_mappings(
+def test_the_consultation_compares_its_mappings_and_goes_on_after_ctrl_c_in_a_wait(
     project, wait_for
 ):
     copy_of("consultation", project.folder)
-    items = project.folder / "outputs/responses/v0/items"
-    options = ["--total", "6", "--batch-size", "3"]
+    items = project.folder / "outputs/responses/v1/items"
+    options = ["--total", "9", "--batch-size", "3"]
 
+    refused = run_script(project, "run_pipeline.py", "--variation", "1.5")
+    whole = run_script(project, "run_pipeline.py", "--count", "3", "--variation", "1")
     stopped = subprocess.Popen(
         [sys.executable, "generate_in_batches.py", *options, "--wait-time", "600"],
         cwd=project.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     wait_for(lambda: len(list(items.glob("*"))) == 3, "the first batch is written", 30)
-    stopped.send_signal(signal.SIGINT)
+    os.killpg(stopped.pid, signal.SIGINT)  # as a terminal does
     said = stopped.communicate(timeout=30)[0]
+    half = project.read("data/synthetic_responses.json")
     gone_on = run_script(project, "generate_in_batches.py", *options, "--wait-time", "0")
-    refused = run_script(project, "run_pipeline.py", "--variation", "1.5")
-    whole = run_script(project, "run_pipeline.py", "--count", "6", "--variation", "0.5")
 
+    assert refused.returncode == 2
+    assert "1.5 is out of bounds (at least 0 and at most 1)" in refused.stderr
+    assert whole.returncode == 0, whole.stderr
+    assert "# Agreement of two theme mappings\n\n3 responses" in whole.stdout
+    assert (project.folder / "summary.md").read_text() in whole.stdout
+    first, second = (project.read(f"data/theme_mapping_{number}.json") for number in (1, 2))
+    same = [one["themes"] == other["themes"] for one, other in zip(first, second, strict=True)]
+    figures = project.read("data/comparison_results.json")
+    assert figures["exact_agreement"] == round(sum(same) / 3, 4) < 1
     assert stopped.returncode == 130, said
     assert "paused" in said
+    assert [row["response_id"] for row in half] == [1, 2, 3, 4, 5, 6]
     assert gone_on.returncode == 0, gone_on.stderr
-    assert "going on with responses@v0" in gone_on.stderr
-    assert refused.returncode == 2
-    assert "out of bounds (at least 0 and at most 1)" in refused.stdout
-    assert whole.returncode == 0, whole.stderr
-    assert "# Agreement of two theme mappings\n\n6 responses" in whole.stdout
-    responses = project.read("outputs/responses/latest/collated/01_synthetic_responses.json")
-    assert [row["response_id"] for row in responses] == [1, 2, 3, 4, 5, 6]
-    figures = project.read("outputs/themes/v0/collated/03_comparison_results.json")
-    first = project.read("outputs/themes/v0/collated/01_theme_mapping_1.json")
-    second = project.read("outputs/themes/v0/collated/02_theme_mapping_2.json")
-    same = [one["themes"] == other["themes"] for one, other in zip(first, second, strict=True)]
-    assert figures["exact_agreement"] == round(sum(same) / 6, 4) < 1
+    assert "going on with responses@v1" in gone_on.stderr
+    responses = project.read("data/synthetic_responses.json")
+    assert [row["response_id"] for row in responses] == list(range(1, 10))
+    batches = sorted((project.folder / "data/temp").glob("batch_*.json"))
+    assert [len(json.loads(batch.read_text())) for batch in batches] == [3, 3, 3]
+    assert "batch sent" in (project.folder / "batch_generation.log").read_text()
 
 
 def test_random_indicators_walk_through_their_stages_into_the_database(project):
@@ -125,6 +132,8 @@ def test_random_indicators_walk_through_their_stages_into_the_database(project):
 
     assert done.returncode == 0, done.stderr
     assert "10 classified, 0 failed" in done.stdout
+    assert re.search(r"Group 1/1  Batch 2/2: indicators 6-10 done \(trace: \w+/1/1\)", done.stdout)
+    assert re.search(r"Progress: 10/10 \(100%\) - \d+s elapsed", done.stdout)
     assert (too_many.returncode, unknown.returncode) == (2, 2)
     assert "there are 314 indicators, 400 cannot be taken" in too_many.stderr
     assert "choices: simulator, openai, anthropic, local" in unknown.stderr
