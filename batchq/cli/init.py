@@ -12,6 +12,7 @@ from batchq.cli.output import put, say
 from batchq.errors import UsageError
 
 _LEFT_BY_RUNS = (
+    "experiments",
     "outputs",
     "data",
     ".batchq",

@@ -5,9 +5,11 @@ The terms are the names of the symbols of Unicode (over 5,000), which Python bri
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+HERE = Path(__file__).parent
+TERMS = 5500
 DIMENSIONS = 48
 ALIKE = 0.2
 """A term whose likeness to the middle of its leaf is less than this is an outlier."""
@@ -28,6 +32,7 @@ class Model:
 
     terms: list[str]
     vectors: np.ndarray
+    key: str  # what is cached of these terms
 
 
 @dataclass
@@ -43,30 +48,67 @@ def symbols(count: int) -> list[str]:
     kinds = ("So", "Sm", "Sc")
     letters = map(chr, range(0x2000, 0x1FB00))
     names = [unicodedata.name(one, "") for one in letters if unicodedata.category(one) in kinds]
-    terms = sorted({name.lower() for name in names if name})
+    return spread(sorted({name.lower() for name in names if name}), count)
+
+
+def spread(terms: list[str], count: int) -> list[str]:
+    """So many of the terms, evenly."""
     return terms[:: max(1, len(terms) // count)][:count]
+
+
+def terms_of(dataset: str, count: int) -> list[str]:
+    """The terms of a dataset: `symbols`, or a text file with a term a line."""
+    if dataset == "symbols":
+        return symbols(count)
+    path = HERE / dataset
+    if not path.is_file():
+        raise FileNotFoundError(f"no dataset {dataset}: symbols, or a text file with a term a line")
+    lines = (line.strip().lower() for line in path.read_text("utf-8").splitlines())
+    return spread(sorted({line for line in lines if line}), count)
 
 
 def load(params: dict[str, Any]) -> Model:
     """The setup of a process: terms as vectors of the n-grams of their letters."""
-    terms = symbols(params["terms"])
+    dataset = params.get("dataset", "symbols")
+    terms = terms_of(dataset, params.get("terms", TERMS))
     grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
     reduced = TruncatedSVD(DIMENSIONS, random_state=0).fit_transform(grams.fit_transform(terms))
-    return Model(terms, normalize(reduced))
+    digest = hashlib.sha256("\n".join(terms).encode()).hexdigest()[:16]
+    return Model(terms, normalize(reduced), f"wildcards:{digest}")
 
 
 def generate(config: dict[str, Any], _: dict[str, Any], context: Any) -> dict[str, Any]:
     """A job: builds the hierarchy of one setting, writes it, and lints it."""
     model: Model = context.state
-    key = f"wildcards:{unicodedata.unidata_version}:{len(model.terms)}"
-    tree = np.array(context.cache.fetch(key, lambda: merges(model).tolist()))
+    tree = None
+    if config.get("smart", True):
+        # The clustering does not depend on the setting: whoever comes first makes it for all jobs.
+        tree = np.array(context.cache.fetch(model.key, lambda: merges(model).tolist()))
     context.progress(1, 3)
-    root = hierarchy(tree, config["semantic_threshold"], config["min_leaf_size"])
+    root = build(config, model, tree)
     context.progress(2, 3)
-    path = context.output / "wildcards.yaml"
+    found, outliers = statistics(root, model), lint(root, model)
+    write(context.output / "wildcards.yaml", as_mapping(root, model.terms))
+    write(context.output / "outliers.yaml", [model.terms[member] for member in outliers])
+    return {"file": "wildcards.yaml", **found, "outliers": len(outliers)}
+
+
+def build(config: dict[str, Any], model: Model, tree: np.ndarray | None) -> Node:
+    """The hierarchy of a setting: by likeness, or by the alphabet where it is not `smart`."""
+    least = config["min_leaf_size"]
+    if tree is None:
+        order = list(range(len(model.terms)))
+        leaves = [order[at : at + least] for at in range(0, len(order), least)]
+        return Node(order, [Node(members) for members in leaves])
+    return hierarchy(tree, config["semantic_threshold"], least)
+
+
+def write(path: Path, content: Any) -> None:
+    """Writes YAML."""
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
     with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(as_mapping(root, model.terms), file)
-    return {"file": path.name, **statistics(root, model)}
+        yaml.dump(content, file)
 
 
 def merges(model: Model) -> np.ndarray:
@@ -112,24 +154,39 @@ def leaves(node: Node) -> list[Node]:
     return [leaf for child in node.children for leaf in leaves(child)] or [node]
 
 
+def nodes(node: Node) -> int:
+    """How many nodes there are, leaves and all."""
+    return 1 + sum(nodes(child) for child in node.children)
+
+
 def depth(node: Node) -> int:
     """How many nodes are above each other."""
     return 1 + max((depth(child) for child in node.children), default=0)
 
 
+def nearness(leaf: Node, model: Model) -> np.ndarray:
+    """How like each term of a leaf is to the middle of it."""
+    vectors = model.vectors[leaf.members]
+    return vectors @ normalize(vectors.mean(axis=0).reshape(1, -1))[0]
+
+
+def lint(root: Node, model: Model) -> list[int]:
+    """The terms that have no place in their leaf."""
+    return [
+        member
+        for leaf in leaves(root)
+        for member, near in zip(leaf.members, nearness(leaf, model), strict=True)
+        if near < ALIKE
+    ]
+
+
 def statistics(root: Node, model: Model) -> dict[str, float]:
-    """What there is to compare settings by: shape, outliers, and how alike a leaf's terms are."""
+    """What there is to compare settings by: shape, and how alike a leaf's terms are."""
     found = leaves(root)
-    alike, outliers = [], 0
-    for leaf in found:
-        vectors = model.vectors[leaf.members]
-        near = vectors @ normalize(vectors.mean(axis=0).reshape(1, -1))[0]
-        alike.append(float(near.mean()) * len(leaf.members))
-        outliers += int((near < ALIKE).sum())
-    total = sum(len(leaf.members) for leaf in found)
+    alike = sum(float(nearness(leaf, model).sum()) for leaf in found)
     return {
-        "coherence": round(sum(alike) / total, 4),
-        "outliers": outliers,
+        "coherence": round(alike / sum(len(leaf.members) for leaf in found), 4),
+        "nodes": nodes(root),
         "leaves": len(found),
         "depth": depth(root),
         "largest_leaf": max(len(leaf.members) for leaf in found),

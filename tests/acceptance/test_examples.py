@@ -158,14 +158,17 @@ def test_random_indicators_walk_through_their_stages_into_the_database(project):
 def test_the_wildcards_are_tuned_and_their_report_shows_that_the_settings_matter(project):
     copy_of("wildcards", project.folder)
 
-    done = project.run("submit", "manifest.yaml", "-p", "terms=700", "--workers", "2", timeout=120)
+    command = ("wildcards_gen.py", "batch", "experiments.yaml", "--workers", "2")
+    done = run_script(project, *command, "-p", "terms=700")
 
     assert done.returncode == 0, done.stderr
-    version = project.folder / "outputs/wildcards/v0"
+    version = project.folder / "experiments/2026-02-01_tuning/wildcards/v0"
     rows = list(csv.DictReader((version / "summary.csv").open(encoding="utf-8")))
     by_name = {row["job"]: float(row["coherence"]) for row in rows}
     assert len(rows) == 11
     assert by_name["matrix_leaf20_thresh0.3"] > by_name["matrix_leaf100_thresh0.1"] + 0.05
+    assert {"outliers", "nodes", "depth", "output_bytes", "duration_s"} <= rows[0].keys()
+    assert (version / "items/baseline/01_output.stats.json").exists()
     assert (version / "items/baseline/01_files/wildcards.yaml").stat().st_size > 10_000
     assert "What each axis does to coherence" in (version / "report.html").read_text("utf-8")
 
