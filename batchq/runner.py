@@ -23,6 +23,7 @@ from batchq.errors import (
     UnknownModel,
 )
 from batchq.functions import call_task
+from batchq.logs import log_fields
 from batchq.losses import LOST, MAX_STARTS
 from batchq.outcome import Attempt, ItemError, Json, Measured, Outcome, SentPrompt, State, Usage
 from batchq.plan import Item, StageSpec, StepSpec, decode, encode
@@ -254,6 +255,7 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
     number = sum(one.stage == stage.name for one in walk.attempts)
     while True:
         number += 1
+        log_fields(attempt=number)
         began = walk.tools.clock()
         try:
             result = one_try.go(number)

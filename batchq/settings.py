@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     metrics_address: str = Field(
         "127.0.0.1", description="address that metrics are served at; whoever reaches it reads them"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text or json: how workers and coordinators write their logs"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="debug, info, warning or error"
     )

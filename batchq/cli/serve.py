@@ -34,14 +34,15 @@ def _broker_settings() -> Settings:
 
 
 def _become_celery(
-    queues: str, pool: str, slots: int, level: str, metrics_port: int | None
+    queues: str, pool: str, slots: int, settings: Settings, metrics_port: int | None
 ) -> NoReturn:
     if metrics_port is not None:
         os.environ["BATCHQ_METRICS_PORT"] = str(metrics_port)
     name = f"{queues.partition(',')[0].removeprefix('batchq.')}-{os.getpid()}@%h"
+    quiet = ("-q",) if settings.log_format == "json" else ()  # a banner is no JSON
     argv = [
-        *(sys.executable, "-m", "celery", "-A", "batchq", "worker", "-Q", queues),
-        *("-P", pool, "-c", str(slots), "-n", name, "-l", level, *QUIET),
+        *(sys.executable, "-m", "celery", "-A", "batchq", *quiet, "worker", "-Q", queues),
+        *("-P", pool, "-c", str(slots), "-n", name, "-l", settings.log_level, *QUIET),
     ]
     sys.stdout.flush()
     os.execv(sys.executable, argv)  # noqa: S606 (no shell: this process becomes the worker)
@@ -65,7 +66,7 @@ def worker_command(
     cores = os.cpu_count() or 1
     slots = concurrency or (cores if pool == "prefork" else CALLS_AT_ONCE)
     whole = ",".join(f"batchq.{name}" for name in names)
-    _become_celery(whole, pool, slots, settings.log_level, metrics_port)
+    _become_celery(whole, pool, slots, settings, metrics_port)
 
 
 @click.command("coordinator")
@@ -73,7 +74,7 @@ def worker_command(
 def coordinator_command(metrics_port: int | None) -> None:
     """Runs a coordinator for the broker: it sends batches out and writes the run folders."""
     settings = _broker_settings()
-    _become_celery(CONTROL_QUEUE, "threads", 1, settings.log_level, metrics_port)
+    _become_celery(CONTROL_QUEUE, "threads", 1, settings, metrics_port)
 
 
 @click.command(

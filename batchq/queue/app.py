@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import celeryd_init
+from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init
 from kombu import Exchange, Queue
 
+from batchq.logs import JsonFormatter
 from batchq.queue.names import DEFAULT_QUEUES
 from batchq.queue.serializer import json_of
 from batchq.sentinels import is_sentinel, parse_sentinels
@@ -105,6 +106,17 @@ def _places(broker: str) -> dict[str, Any]:
         "result_backend": backend,
         "result_backend_transport_options": {"retry_policy": {"timeout": 600.0}, **options},
     }
+
+
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def _format_logs(logger: Any = None, **_: Any) -> None:
+    from celery import current_app
+
+    settings = getattr(current_app, "settings", None)
+    if settings is not None and settings.log_format == "json":
+        for handler in logger.handlers:
+            handler.setFormatter(JsonFormatter())
 
 
 @celeryd_init.connect

@@ -13,6 +13,7 @@ from typing import Any
 from celery import bootsteps
 
 from batchq.errors import BatchqError
+from batchq.logs import log_context
 from batchq.queue import heart
 from batchq.queue.names import CONTROL_QUEUE
 
@@ -102,7 +103,8 @@ class CoordinatorStep(bootsteps.StartStopStep):
         while not self.stop_event.wait(TICK_S):
             try:
                 for run in ledger.take_due(time.time(), again_s=LOOK_AGAIN_S):
-                    advance(run, app)
+                    with log_context(run=run):
+                        advance(run, app)
             except BatchqError as error:
                 log.warning("cannot look at the runs: %s", error)
             except Exception:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from celery import Task, shared_task
 
+from batchq.logs import log_context
 from batchq.ports import Claim, RunState
 from batchq.queue import heart
 from batchq.queue.app import BatchqApp
@@ -33,7 +34,9 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
     if spec is None:
         return Claim.DONE.value  # the run is over and forgotten
     try:
-        receipt = run_item(ref, item, spec, services.ledger, heart.owner(services), services.tools)
+        owner = heart.owner(services)
+        with log_context(run=ref.run, step=spec.name, batch=ref.batch, item=item.id):
+            receipt = run_item(ref, item, spec, services.ledger, owner, services.tools)
     except BaseException:
         heart.disown()  # else it looks held for as long as we live
         raise
@@ -60,7 +63,8 @@ def collate_batch_task(self: Task[Any, Any], *message: Any) -> None:
     except MessageRefused as error:
         log.error("refused: %s", error)  # the next look at the run finds that the batch has ended
         return
-    advance(run, _app(self), collate=(step, batch))
+    with log_context(run=run):
+        advance(run, _app(self), collate=(step, batch))
 
 
 def _app(task: Task[Any, Any]) -> BatchqApp:

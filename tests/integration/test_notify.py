@@ -66,7 +66,7 @@ def test_a_webhook_that_fails_twice_is_told_once_though_the_coordinator_is_kille
     cluster: Any, receiver: Receiver, redis_client: Any, wait_for: Any
 ) -> None:
     def coordinator() -> Any:
-        env = {"HOOK_URL": receiver.url, "HOOK_TOKEN": "token-1"}
+        env = {"HOOK_URL": receiver.url, "HOOK_TOKEN": "token-1", "BATCHQ_LOG_FORMAT": "json"}
         return cluster.worker("-Q", "batchq.control,batchq.cpu", "-P", "threads", env=env)
 
     first = coordinator()
@@ -84,7 +84,9 @@ def test_a_webhook_that_fails_twice_is_told_once_though_the_coordinator_is_kille
     assert headers["Idempotency-Key"] == body["id"]
     assert (body["event"], body["name"], body["ok"]) == ("finished", "told@v0", 3)
     assert receiver.tried[1] - receiver.tried[0] > 0.4
-    assert "NO_SUCH_HOOK is not set" in cluster.logs()
+    logs = [json.loads(line) for line in cluster.logs().splitlines() if line.startswith("{")]
+    [told] = [one for one in logs if "(try 1): the variable NO_SUCH_HOOK is not" in one["message"]]
+    assert (told["level"], told["run"]) == ("warning", info.run)
     written = [path.read_bytes() for path in Path(cluster.folder).rglob("*") if path.is_file()]
     assert SECRET not in cluster.logs() + stored
     assert not any(SECRET.encode() in data for data in written)
