@@ -27,7 +27,10 @@ from typing import Any, NoReturn
 
 from batchq.embedded.forks import import_for_workers
 
-PRELOADED = ("batchq.__main__", "batchq.cli.submit", "batchq.queue.app", "batchq.store.catalog")
+PRELOADED = (
+    *("batchq.__main__", "batchq.cli.submit", "batchq.queue.app", "batchq.store.catalog"),
+    *("batchq.submission", "batchq.rerun", "s3fs"),
+)
 FORKED = ("batchq.embedded.supervisor", "batchq.simulator.__main__")
 """Modules that a command runs as programs, and that are forked from it here."""
 

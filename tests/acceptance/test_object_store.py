@@ -285,10 +285,11 @@ def test_a_store_that_cannot_be_used_is_one_message_before_anything_is_queued(
 def test_a_missing_client_is_asked_for_by_the_name_of_the_extra(words):
     words.write("s3fs.py", "raise ImportError('no module named s3fs')")
 
-    done = words.run("submit", "m.yaml")
+    process = words.start("submit", "m.yaml")  # the commands of `run` have it imported
+    _, said = process.communicate(timeout=60)
 
-    assert done.returncode == 6, done.stderr
-    assert "the package for s3:// is missing: pip install 'batchq[s3]'" in done.stderr
+    assert process.returncode == 6, said
+    assert "the package for s3:// is missing: pip install 'batchq[s3]'" in said
 
 
 def test_doctor_tries_whether_the_store_can_be_written(words, object_store):
