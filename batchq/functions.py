@@ -38,13 +38,15 @@ def call_task(
         try:
             with meter if step.stats else nullcontext():
                 value = _called(function, stage, step, [item.data, dict(step.params), context])
-            kept = as_json(context.as_value(value), stage.task)
+            found = as_json(context.as_value(value), stage.task, bears_nan=bool(step.stats))
         except TaskError:
             if step.stats:
                 context.measured = meter.measured()
             raise
+        kept = found
         if step.stats:
-            metrics, problem = _metrics(step.stats, kept, context, allowed)
+            kept = without_nan(found)
+            metrics, problem = _metrics(step.stats, found, context, allowed)
             context.measured = meter.measured(_size(kept, context), metrics, problem)
         context.publish()
     return kept
@@ -66,7 +68,10 @@ def _metrics(
         return numbers_in(value, stats.only), ""
     try:
         function = find_function(stats.function, allowed)
-        found = function(*[value, context.params, context][: _arity(function)])
+        arguments = [without_nan(value), context.params, context]
+        found = as_json(function(*arguments[: _arity(function)]), stats.function, bears_nan=True)
+    except TaskError as error:
+        return {}, str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (user code may raise anything)
         return {}, f"{stats.function}: {type(error).__name__}: {error}"
     return numbers_in(found, stats.only), ""
@@ -125,13 +130,32 @@ def _state_of(stage: StageSpec, step: StepSpec, allowed: Sequence[str]) -> Any:
     return _states[key]
 
 
-def as_json(value: Any, source: str) -> Json:
-    """Checks that a value is JSON and returns it as JSON reads it back (tuples as lists)."""
+def as_json(value: Any, source: str, *, bears_nan: bool = False) -> Json:
+    """Checks that a value is JSON and returns it as JSON reads it back (tuples as lists).
+
+    Arrays and numbers of NumPy, and what else has a `tolist`, are what that gives.
+    """
     try:
-        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+        text = json.dumps(value, allow_nan=bears_nan, ensure_ascii=False, default=_listed)
+        return json.loads(text.encode())
     except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         message = f"{source} returned something that is not JSON: {error}"
         raise TaskError(message, kind="not_serializable") from error
+
+
+def _listed(value: Any) -> Any:
+    give = getattr(value, "tolist", None)
+    if callable(give):
+        return give()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def without_nan(value: Json) -> Json:
+    """The same value with null for what is NaN or infinite: a job of hours is not lost for it."""
+    text = json.dumps(value)
+    if "NaN" not in text and "Infinity" not in text:
+        return value
+    return json.loads(text, parse_constant=lambda _: None)
 
 
 def find_function(reference: str, allowed: Sequence[str]) -> Callable[..., Any]:

@@ -15,13 +15,17 @@ from batchq.errors import StoreError
 from batchq.plan import is_remote
 from batchq.ports import Progress, RunState
 
+REPORTS = ("report.html", "report.md", "summary.csv")
+"""The files of a report, the one that people open first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
     """What a run left for its user to open; only files that are there."""
 
-    collated: tuple[str, ...]
-    errors: tuple[str, ...]
+    collated: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
 
 
 def find_files(folder: str) -> Files:
@@ -30,11 +34,12 @@ def find_files(folder: str) -> Files:
         return _files_at(folder)
     root = Path(folder.removeprefix("file://"))
     if not root.is_dir():
-        return Files((), ())
+        return Files()
     collated = sorted(path for path in (root / "collated").glob("*") if path.is_file())
     # An errors file is written also when there is nothing to tell.
     errors = sorted(path for path in root.glob("*_errors.json") if path.stat().st_size > 4)
-    return Files(tuple(map(short_path, collated)), tuple(map(short_path, errors)))
+    reports = [path for name in REPORTS if (path := root / name).is_file()]
+    return Files(*(tuple(map(short_path, found)) for found in (collated, errors, reports)))
 
 
 def _files_at(url: str) -> Files:
@@ -43,16 +48,17 @@ def _files_at(url: str) -> Files:
     try:
         files = open_files(url)
         collated = tuple(f"{url}/collated/{name}" for name in files.names("collated"))
-        errors = (name for name in files.names() if name.endswith("_errors.json"))
-        return Files(collated, tuple(f"{url}/{name}" for name in errors))
+        names = files.names()
+        errors = tuple(f"{url}/{name}" for name in names if name.endswith("_errors.json"))
+        return Files(collated, errors, tuple(f"{url}/{one}" for one in REPORTS if one in names))
     except StoreError:  # the run is over; how it ended is known without the store
-        return Files((), ())
+        return Files()
 
 
 def as_json(progress: Progress) -> dict[str, Any]:
     """A run for programs, with its files; `status --json` and `submit --json` print it."""
     files = find_files(progress.folder)
-    told = {"collated": list(files.collated), "errors": list(files.errors)}
+    told = {name: list(getattr(files, name)) for name in ("collated", "errors", "reports")}
     return progress_json(progress) | told
 
 
@@ -81,6 +87,7 @@ def summary_lines(progress: Progress) -> list[str]:
         lines.append(f"  canary   {progress.canary.state}: {canary_text(progress.canary)}")
     files = find_files(progress.folder)
     lines += [f"  result   {path}" for path in files.collated]
+    lines += [f"  report   {path}" for path in files.reports[:1]]
     lines += [f"  errors   {path}" for path in files.errors]
     if hint := _next_step(progress, name):
         lines.append(f"  next     {hint}")

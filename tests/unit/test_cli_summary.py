@@ -55,11 +55,14 @@ def test_the_summary_shows_the_files_that_there_are(
     (tmp_path / "v3" / "collated" / "01_out.json").write_text("[]")
     (tmp_path / "v3" / "01_errors.json").write_text('[{"item_id": "4007"}]')
     (tmp_path / "v3" / "02_errors.json").write_text("[]\n")
+    for name in ("summary.csv", "report.html"):
+        (tmp_path / "v3" / name).write_text("best")
 
     lines = summary_lines(replace(a_run(failed=1), folder=str(tmp_path / "v3")))
 
     assert "  result   v3/collated/01_out.json" in lines
     assert "  errors   v3/01_errors.json" in lines
+    assert [line for line in lines if "report" in line] == ["  report   v3/report.html"]
     assert not any("02_errors" in line for line in lines)
 
 

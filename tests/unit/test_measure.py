@@ -29,6 +29,21 @@ TASKS = """
         if params.get("bad"):
             raise KeyError("gone")
         return {"twice": output["nodes"] * 2, "lost": float("nan")}
+
+    def diverges(item):
+        class Array:
+            def tolist(self):
+                return [1, 2]
+        loss = {"loss": float("inf"), "epoch": 3}
+        return {"loss": float("nan"), "best": loss, "curve": Array()}
+
+    def gives_a_function(item):
+        return {"model": lambda x: x}
+
+    def gives_itself(item):
+        value = {}
+        value["self"] = value
+        return value
 """
 
 
@@ -79,6 +94,38 @@ def test_a_function_of_metrics_that_fails_does_not_fail_the_job() -> None:
 
     assert found is not None
     assert (found.metrics, found.problem) == ({}, "measured_tasks:judges: KeyError: 'gone'")
+
+
+def test_a_job_whose_metric_is_nan_is_kept_with_null_in_its_place() -> None:
+    stage = StageSpec("", "task", task="measured_tasks:diverges")
+    step = StepSpec(1, "s", (stage,), stats=Stats())
+    context = TaskContext(ItemRef("r", 1, 0, 0), "s", "job", 1)
+
+    output = call_task(stage, Item("job", 0, None), step, context, ["measured_tasks"])
+
+    assert output == {"loss": None, "best": {"loss": None, "epoch": 3}, "curve": [1, 2]}
+    assert context.measured is not None
+    assert context.measured.metrics == {"loss": None, "best__loss": None, "best__epoch": 3}
+
+
+def test_without_stats_nan_is_no_output() -> None:
+    stage = StageSpec("", "task", task="measured_tasks:diverges")
+    context = TaskContext(ItemRef("r", 1, 0, 0), "s", "job", 1)
+
+    with pytest.raises(TaskError, match="not JSON compliant"):
+        call_task(stage, Item("job", 0, None), StepSpec(1, "s", (stage,)), context, ["*"])
+
+
+@pytest.mark.parametrize("name", ["gives_a_function", "gives_itself"])
+def test_what_cannot_be_sent_on_is_told_with_its_type(name: str) -> None:
+    stage = StageSpec("", "task", task=f"measured_tasks:{name}")
+    step = StepSpec(1, "s", (stage,), stats=Stats())
+    context = TaskContext(ItemRef("r", 1, 0, 0), "s", "job", 1)
+
+    with pytest.raises(TaskError, match=f"{name} returned something that is not JSON") as caught:
+        call_task(stage, Item("job", 0, None), step, context, ["measured_tasks"])
+
+    assert caught.value.kind == "not_serializable"
 
 
 def test_a_job_that_fails_is_measured_too() -> None:
