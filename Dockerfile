@@ -8,7 +8,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
 COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir "$(echo /wheels/batchq-*.whl)[gevent,postgres,prices,s3]"
+RUN pip install --no-cache-dir "$(echo /wheels/batchq-*.whl)[gevent,otel,postgres,prices,s3]"
 RUN useradd --create-home --uid 1000 batchq && mkdir /project && chown batchq /project
 USER batchq
 WORKDIR /project

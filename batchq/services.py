@@ -11,6 +11,7 @@ from batchq.ports import RunInfo
 from batchq.settings import Settings, redis_client_url
 from batchq.signing import signer_of
 from batchq.tally import Tally
+from batchq.tracing import trace_attempts
 
 if TYPE_CHECKING:
     import redis
@@ -67,6 +68,7 @@ class Services:
         from batchq.counting import count_outcome
 
         count_outcome(self.tally, spec, outcome)
+        trace_attempts(spec, outcome)
 
     @cached_property
     def tallies(self) -> RedisTallies:

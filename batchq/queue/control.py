@@ -13,6 +13,7 @@ from batchq.runs import budget_of, open_folder
 from batchq.services import Services
 from batchq.store.canary import read_canary
 from batchq.store.worktime import note_resume
+from batchq.tracing import span
 
 
 def start(
@@ -45,7 +46,9 @@ def start(
         about["canary"] = str(info.plan.canary.items)
         if report := read_canary(open_folder(info.folder)):
             services.canaries.put(info.run, report)
-    services.ledger.register(info.run, about, [step.spec for step in info.plan.steps])
+    with span("submit", run=info.run, pipeline=info.pipeline, version=info.version) as place:
+        about["trace"] = place
+        services.ledger.register(info.run, about, [step.spec for step in info.plan.steps])
 
 
 def resume(info: RunInfo, services: Services, *, is_private: bool) -> None:

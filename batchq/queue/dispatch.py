@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from celery import Celery, chord, group
 from celery.utils import uuid
@@ -15,12 +15,16 @@ from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_end, encode_message
 from batchq.queue.names import CONTROL_QUEUE
+from batchq.tracing import PLACE, is_on, span
+
+if TYPE_CHECKING:
+    from batchq.queue.app import BatchqApp
 
 HARD_LIMIT_SLACK_S = 5
 
 
 def dispatch_batch(
-    run: str, step: StepPlan, batch: int, items: Sequence[Item], sent_at: float, app: Celery
+    run: str, step: StepPlan, batch: int, items: Sequence[Item], sent_at: float, app: BatchqApp
 ) -> None:
     """Publishes a chord over the items. The ledger must have opened the batch, at `sent_at`.
 
@@ -32,16 +36,23 @@ def dispatch_batch(
         ((encode_message(ItemRef(run, number, batch, item.index), item),), f"({item.id!r},)")
         for item in items
     ]
-    options: dict[str, Any] = {
-        "queue": f"batchq.{step.queue}",
-        "kwargsrepr": "{}",
-        "headers": {SENT_AT: sent_at},
-    }
-    options.update(_time_limits(step))
-    header = UniformGroup(app.signature(RUN_ITEM, **options), calls, app)
-    end = encode_end(run, number, batch)
-    collate = app.signature(COLLATE_BATCH, args=(end,), immutable=True, queue=CONTROL_QUEUE)
-    chord(header, app=app).run(header, collate, (), app=app)
+    place = app.services.ledger.about(run).get("trace", "") if is_on() else ""
+    about = {"run": run, "step": step.spec.name, "batch": batch, "items": len(items)}
+    with span("batch", place, **about) as here:
+        traced = {PLACE: here} if here else {}
+        options: dict[str, Any] = {
+            "queue": f"batchq.{step.queue}",
+            "kwargsrepr": "{}",
+            "headers": {SENT_AT: sent_at, **traced},
+        }
+        options.update(_time_limits(step))
+        header = UniformGroup(app.signature(RUN_ITEM, **options), calls, app)
+        end = encode_end(run, number, batch)
+        more = {"headers": traced} if traced else {}
+        collate = app.signature(
+            COLLATE_BATCH, args=(end,), immutable=True, queue=CONTROL_QUEUE, **more
+        )
+        chord(header, app=app).run(header, collate, (), app=app)
 
 
 class UniformGroup(group):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from celery import bootsteps
 from celery.signals import worker_process_shutdown
 
+from batchq import tracing
 from batchq.errors import QueueError
 from batchq.queue import heart
 from batchq.queue.coordinator import HeartbeatStep
@@ -76,7 +77,8 @@ def _counts_of(services: Services) -> Callable[[], Mapping[Key, float]]:
 
 @worker_process_shutdown.connect
 def _keep_last_counts(**_: Any) -> None:
-    """Takes the last counts of a pool's process to Redis."""
+    """Takes the last counts of a pool's process to Redis, and its traces to where they go."""
     from celery import current_app
 
     heart.keep_last_counts(cast("BatchqApp", current_app).services)
+    tracing.flush()

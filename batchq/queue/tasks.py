@@ -14,6 +14,7 @@ from batchq.queue.app import BatchqApp
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, MessageRefused, decode_end, decode_message
 from batchq.runner import run_item
 from batchq.signing import NotSigned
+from batchq.tracing import place_of, span
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
         return Claim.DONE.value  # the run is over and forgotten
     try:
         owner = heart.owner(services)
-        with log_context(run=ref.run, step=spec.name, batch=ref.batch, item=item.id):
+        about = {"run": ref.run, "step": spec.name, "batch": ref.batch, "item": item.id}
+        with log_context(**about), span("item", place_of(self.request.headers), **about):
             receipt = run_item(ref, item, spec, services.ledger, owner, services.tools)
     except BaseException:
         heart.disown()  # else it looks held for as long as we live
@@ -63,7 +65,8 @@ def collate_batch_task(self: Task[Any, Any], *message: Any) -> None:
     except MessageRefused as error:
         log.error("refused: %s", error)  # the next look at the run finds that the batch has ended
         return
-    with log_context(run=run):
+    about = {"run": run, "step": step, "batch": batch}
+    with log_context(run=run), span("collate", place_of(self.request.headers), **about):
         advance(run, _app(self), collate=(step, batch))
 
 
