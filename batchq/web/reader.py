@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,7 +37,18 @@ AWAY = (
 T = TypeVar("T")
 FindTask = Callable[[str, float], str | None]
 """Finds the task of an item that began at a time, where somebody keeps tasks."""
-_KEPT = 2000  # runs of which something is remembered
+_KEPT = 200  # runs of which something is remembered
+_MOST_LOOKS = 1800
+_MOST_PLANS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How many items of a run had ended at a time."""
+
+    at: float
+    ok: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,7 @@ class Reader:
         self._lock = threading.Lock()
         self._live: dict[str, Services] = {}
         self._paces: OrderedDict[str, Pace] = OrderedDict()
+        self._looks: OrderedDict[str, deque[Look]] = OrderedDict()
         self._plans: OrderedDict[str, PlanFacts | None] = OrderedDict()
         self._away_until = 0.0
         self.find_task: FindTask = lambda _item, _at: None
@@ -132,6 +144,20 @@ class Reader:
             pace.note(seen.updated_at, seen.summary.total)
             return pace.per_s or None
 
+    def looks(self, seen: Progress) -> list[Look]:
+        """The looks at a run since somebody has watched it; the newest is this one."""
+        look = Look(seen.updated_at, seen.summary.ok, seen.summary.failed)
+        with self._lock:
+            looks = self._looks.pop(seen.run, None) or deque(maxlen=_MOST_LOOKS)
+            self._looks[seen.run] = looks
+            if len(self._looks) > _KEPT:
+                self._looks.popitem(last=False)
+            if looks and look.ok + look.failed < looks[-1].ok + looks[-1].failed:
+                looks.clear()  # a retry took failures back
+            if not looks or look.at > looks[-1].at:
+                looks.append(look)
+            return [*looks]
+
     def plan_facts(self, record: RunRecord) -> PlanFacts | None:
         """What the plan of a run says; None if its folder is gone or broken."""
         with self._lock:
@@ -144,7 +170,7 @@ class Reader:
             facts = None
         with self._lock:
             self._plans[record.run] = facts
-            if len(self._plans) > _KEPT:
+            if len(self._plans) > _MOST_PLANS:
                 self._plans.popitem(last=False)
         return facts
 

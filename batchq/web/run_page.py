@@ -14,11 +14,10 @@ from batchq.lookup import Found, as_seen
 from batchq.ports import Progress, RunRecord, RunState, iso
 from batchq.report.charts import histogram
 from batchq.runs import open_folder
-from batchq.store.listing import BatchSpan
 from batchq.versions import is_read_only
 from batchq.web.query import Query
 from batchq.web.reader import Reader
-from batchq.web.throughput import percentile, spread
+from batchq.web.throughput import live_spans, percentile, spread
 
 MOST_EVENTS = 30
 _LEAST_FOR_LATENCY = 5
@@ -121,18 +120,14 @@ def _step(number: int, seen: Progress) -> dict[str, Any]:
 
 
 def _chart(reader: Reader, record: RunRecord | None, seen: Progress) -> dict[str, Any] | None:
-    """Items that ended over time; those of open batches are spread over the time since."""
+    """Items that ended over time."""
     spans = reader.listing.spans(record.run) if record is not None else []
-    known_ok, known_failed = sum(one.ok for one in spans), sum(one.failed for one in spans)
-    summary, start = seen.summary, seen.started_at
-    open_ok, open_failed = max(0, summary.ok - known_ok), max(0, summary.failed - known_failed)
-    end = seen.updated_at if not seen.state.is_over else start
-    if (open_ok or open_failed) and not seen.state.is_over:
-        since = max((one.end for one in spans), default=start)
-        spans = [*spans, BatchSpan(0, min(since, end), end, open_ok, open_failed)]
+    if not seen.state.is_over:
+        spans = live_spans(spans, reader.looks(seen), seen.started_at)
     if not spans:
         return None
     start = min(one.start for one in spans)
+    end = start if seen.state.is_over else seen.updated_at
     found = spread(spans, start, end)
     return {
         "start": iso(found.start),

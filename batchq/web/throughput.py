@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
 
 from batchq.store.listing import BatchSpan
 
@@ -41,6 +43,43 @@ def spread(spans: Sequence[BatchSpan], start: float, end: float) -> Throughput:
             ok[at] += one.ok * share
             failed[at] += one.failed * share
     return Throughput(start, every_s, ok, failed)
+
+
+class Counted(Protocol):
+    """How many items had ended at a time."""
+
+    @property
+    def at(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    @property
+    def ok(self) -> int:
+        """Those that were ok."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Those that had failed."""
+        ...
+
+
+def live_spans(
+    spans: Sequence[BatchSpan], looks: Sequence[Counted], start: float
+) -> list[BatchSpan]:
+    """What a run that goes on has given: by its batches first, by looks since somebody watches.
+
+    What no batch had at the first look is spread over the time since the last one.
+    """
+    first = looks[0]
+    early = [one for one in spans if one.end <= first.at]
+    since = min(first.at, max((one.end for one in early), default=start))
+    ok, failed = first.ok - sum(one.ok for one in early), first.failed
+    failed -= sum(one.failed for one in early)
+    found = [*early, BatchSpan(0, since, first.at, max(0, ok), max(0, failed))]
+    for one, after in pairwise(looks):
+        found.append(BatchSpan(0, one.at, after.at, after.ok - one.ok, after.failed - one.failed))
+    return [one for one in found if one.ok > 0 or one.failed > 0]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
