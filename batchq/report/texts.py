@@ -54,7 +54,9 @@ def spread_text(spread: Spread | None) -> str:
     if spread is None:
         return NOTHING
     text = number_text(spread.mean)
-    return text if spread.deviation is None else f"{text} ± {number_text(spread.deviation)}"
+    if spread.deviation is None:
+        return text
+    return f"{text} ± {number_text(float(f'{spread.deviation:.2g}'))}"
 
 
 def causes_text(step: StepFigures) -> str:
