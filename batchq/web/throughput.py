@@ -33,15 +33,17 @@ def spread(spans: Sequence[BatchSpan], start: float, end: float) -> Throughput:
     for one in spans:
         first = min(number - 1, max(0, int((one.start - start) / every_s)))
         last = min(number - 1, max(first, int((one.end - start) / every_s)))
-        took = one.end - one.start
-        for at in range(first, last + 1):
-            share = 1.0
-            if took > 0 and first != last:
-                low = max(one.start, start + at * every_s)
-                high = min(one.end, start + (at + 1) * every_s)
-                share = max(0.0, high - low) / took
-            ok[at] += one.ok * share
-            failed[at] += one.failed * share
+        shares = [
+            max(
+                0.0, min(one.end, start + (at + 1) * every_s) - max(one.start, start + at * every_s)
+            )
+            for at in range(first, last + 1)
+        ]
+        whole = sum(shares)
+        for at, share in enumerate(shares, first):
+            part = share / whole if whole > 0 else 1 / len(shares)
+            ok[at] += one.ok * part
+            failed[at] += one.failed * part
     return Throughput(start, every_s, ok, failed)
 
 

@@ -67,7 +67,7 @@ def colours(text: str) -> list[dict[str, str]]:
     return [dict(re.findall(r"(--[a-z]+): (#\w+)", one)) for one in (light, dark)]
 
 
-@pytest.mark.parametrize("place", ["report/report.html.j2", "cli/comparison.html.j2"])
+@pytest.mark.parametrize("place", ["report/style.css", "cli/comparison.html.j2"])
 def test_pages_and_reports_have_the_same_colours(place: str) -> None:
     package = files("batchq")
     ours = colours(package.joinpath("web/static/palette.css").read_text("utf-8"))
