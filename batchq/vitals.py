@@ -19,12 +19,14 @@ class Vitals:
 
     def begin(self) -> None:
         """Notes that this process begins a task now, in place of the one before."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path(os.getpid()).write_text(f"{time.time():.3f}", "ascii")
+        with suppress(OSError):  # no job fails for want of a note
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._path(os.getpid()).write_text(f"{time.time():.3f}", "ascii")
 
     def end(self) -> None:
         """Notes that it has ended."""
-        self._path(os.getpid()).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path(os.getpid()).unlink()
 
     def take(self, pid: int) -> float | None:
         """When a process that died began its task, in seconds since the epoch; it is forgotten."""
