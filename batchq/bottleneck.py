@@ -51,6 +51,7 @@ def _sent(run: str, step: StepProgress, services: Services) -> int:
 def _loads(run: str, specs: Sequence[StepSpec], services: Services) -> list[ProviderLoad]:
     """How the providers of these steps are used; none of those that nobody called yet."""
     providers = [stage.provider for spec in specs for stage in spec.stages if stage.provider]
+    providers += [one for spec in specs for one in spec.providers.values()]
     if not providers:
         return []
     from batchq.limiter import desk

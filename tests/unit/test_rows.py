@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from ruamel.yaml import YAML
 
 from batchq.errors import StoreError
@@ -123,6 +124,20 @@ def test_csv_has_the_columns_of_all_rows_and_joins_nested_names() -> None:
         ["", "", '[1, "é"]', "{}", ""],
         ["", "", "", "", "alone"],
     ]
+
+
+def test_parquet_has_the_rows_of_a_step_without_its_duplicates() -> None:
+    rows = rows_of(
+        [ok(0, {"n": 1, "text": "a"}), bad(1), ok(2, {"n": 2, "text": "a"}), ok(3, {"n": 3})],
+        OutputSpec("out.parquet", dedup_by=("text",)),
+    )
+    file = io.BytesIO()
+
+    write_rows(file, ".parquet", rows)
+
+    table = parquet.read_table(io.BytesIO(file.getvalue()))
+    assert table.to_pydict() == {"n": [1, 3], "text": ["a", None]}
+    assert (rows.written, rows.dropped, rows.errors) == (2, 1, 1)
 
 
 def test_text_that_utf8_cannot_hold_is_escaped() -> None:
