@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import click
 
 from batchq.amounts import count
-from batchq.cli.output import say
+from batchq.cli.output import say, whole_file
 from batchq.errors import UsageError
 
 FORMS = ("csv", "parquet", "jsonl")
@@ -59,21 +55,7 @@ def export_command(
     if output is None:
         written = export(rows, form, sys.stdout.buffer)
     else:
-        with _whole_file(output) as file:
+        with whole_file(output) as file:
             written = export(rows, form, file)
     name = version.plan.step(number).spec.name
     say(f"{version.name} {name}: {count(written, 'item')}" + (f" in {output}" if output else ""))
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file that takes the place of the old one when the block ends without an error."""
-    temp = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temp.open("wb") as file:
-            yield file
-        temp.replace(path)
-    except OSError as error:
-        raise UsageError(f"-o {path}: {error.strerror}") from error
-    finally:
-        temp.unlink(missing_ok=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from batchq.amounts import count, duration, money, seconds_text
+from batchq.errors import UsageError
 
 __all__ = [
     "count",
@@ -23,6 +26,7 @@ __all__ = [
     "seconds_text",
     "short_path",
     "table",
+    "whole_file",
 ]
 
 
@@ -62,3 +66,17 @@ def short_path(path: str | Path) -> str:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file that takes the place of the old one when the block ends without an error."""
+    temp = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temp.open("wb") as file:
+            yield file
+        temp.replace(path)
+    except OSError as error:
+        raise UsageError(f"-o {path}: {error.strerror}") from error
+    finally:
+        temp.unlink(missing_ok=True)

@@ -39,6 +39,8 @@ COMMANDS = {
     "compare": Entry("compare", "Compare two versions of a pipeline item by item."),
     "report": Entry("reports", "Report on a run: its jobs ranked, effects, cost; CSV, HTML."),
     "export": Entry("export", "Write the items of a run as a table: CSV, Parquet, JSON lines."),
+    "pack": Entry("pack", "Write a run into one file, with all that it builds on."),
+    "unpack": Entry("pack", "Make a packed file a run again."),
     "label": Entry("review", "Say how mature a version is; final ones are read-only."),
     "mark": Entry("review", "Mark an item as good or bad."),
     "pause": Entry("watch", "Start no more items of a run; resume goes on."),

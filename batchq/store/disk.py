@@ -85,6 +85,15 @@ class DiskFiles(Files):
         for folder_fd in self._open.values():
             os.close(folder_fd)
 
+    def walk(self) -> Iterator[str]:
+        """The paths of all files, those in folders too, in order; links are left out."""
+        for folder, folders, files in os.walk(self.root):
+            folders.sort()
+            for name in sorted(files):
+                path = os.path.join(folder, name)  # noqa: PTH118 (a Path costs ten times as much)
+                if os.path.isfile(path) and not os.path.islink(path):  # noqa: PTH113, PTH114
+                    yield os.path.relpath(path, self.root)
+
     @contextmanager
     def writer(
         self, path: str, *, durable: bool = False, only_new: bool = False

@@ -132,6 +132,13 @@ class Files:
             return int(self.fs.size(self.full(path)))
         return None
 
+    def walk(self) -> Iterator[str]:
+        """The paths of all files, those in folders too, in order; links are left out."""
+        with explained(self.root):
+            found = self.fs.find(self.root)
+        start = len(self.fs._strip_protocol(self.root)) + 1
+        yield from (path[start:] for path in sorted(found))
+
     def total_size(self) -> int:
         """The length of all files in the folder together, in bytes; 0 if there is no folder."""
         with explained(self.root), suppress(FileNotFoundError):

@@ -46,6 +46,13 @@ class Outputs:
                 return RunFolder(home.at(f"v{claimed}"))
         raise RunExists(f"{home.url}: v{number} and the next {_CLAIMS} were taken; try again")
 
+    def claim(self, pipeline: str, version: str) -> RunFolder:
+        """Makes the folder of a version of this number; raises RunExists if there is one."""
+        home = self._home(pipeline)
+        if not home.claim_folder(version):
+            raise RunExists(f"{home.full(version)} is there already")
+        return RunFolder(home.at(version))
+
     def open_version(self, pipeline: str, version: str = LATEST) -> RunFolder:
         """Opens a version by its name; raises RunNotFound with the names that exist."""
         home = self._home(pipeline)

@@ -64,14 +64,14 @@ def rebuild(outputs: Outputs, catalog: Catalog) -> Rebuilt:
     for pipeline in outputs.pipelines():
         for version in outputs.versions(pipeline):
             try:
-                batches += _put_version(outputs.open_version(pipeline, version), catalog)
+                batches += put_version(outputs.open_version(pipeline, version), catalog)
                 runs += 1
             except StoreError as error:
                 problems.append(str(error))
     return Rebuilt(runs, batches, tuple(problems))
 
 
-def _put_version(folder: RunFolder, catalog: Catalog) -> int:
+def put_version(folder: RunFolder, catalog: Catalog) -> int:
     """Puts a version's batches, then its run; returns how many batches there are."""
     plan = folder.read_plan()
     told = folder.read_metadata()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import textwrap
 
@@ -51,5 +52,16 @@ def test_the_catalog_is_made_again_from_the_run_folders(project):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "2 runs and 4 batches are in the catalog\n"
+    assert rows(project) == before
+    assert "v1 (latest)" in project.run("list", "numbers", "--all").stdout
+
+    packed = project.run("pack", "numbers", "-o", "run.tar.gz")
+    shutil.rmtree(project.folder / "outputs/numbers")
+    project.run("gc", "--yes")
+    unpacked = project.run("unpack", "run.tar.gz")
+
+    assert packed.stderr == "run.tar.gz: numbers v0, v1\n"
+    home = project.folder / "outputs/numbers"
+    assert unpacked.stdout == f"{home}/v0\n{home}/v1\n", unpacked.stderr
     assert rows(project) == before
     assert "v1 (latest)" in project.run("list", "numbers", "--all").stdout
