@@ -65,11 +65,13 @@ def shape(outcome: Done, output: OutputSpec) -> Json:
 
     The number is `id_start` plus the item's place in the input, so an item keeps it in every rerun,
     whatever became of the items before it. Keys of the same name in the output give way, but to
-    the id that a later step goes by.
+    the id that a later step goes by. A text or a list that is to be numbered becomes `output`.
     """
     value = outcome.output
     if not isinstance(value, Mapping):
-        return value
+        if not output.id_field:
+            return value
+        value = {"output": value}
     first: dict[str, Json] = {}
     if output.id_field:
         first[output.id_field] = output.id_start + outcome.index

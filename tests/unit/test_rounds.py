@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from batchq import api
 from batchq.cli.following import Following
 from batchq.cli.rounds import submit_rounds
 from batchq.errors import UsageError
@@ -14,6 +15,7 @@ from batchq.loader import Overrides, check_manifest, load_manifest
 from batchq.manifest import Manifest
 from batchq.outcome import Usage
 from batchq.planner import make_plan
+from batchq.ports import RunState
 from batchq.rounds import bounds_left, rounds_left
 
 TEXT = """\
@@ -132,3 +134,23 @@ def test_rounds_that_make_no_sense_are_refused(tmp_path: Path, text: str, messag
 
     assert len(problems) == 1, problems
     assert message in problems[0]
+
+
+def test_rounds_from_python_give_the_last_run_or_the_one_that_did_not_complete(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def submitted(manifest: Manifest, *_: Any, **__: Any) -> Any:
+        assert manifest.budget is not None
+        seen.append((manifest.origin.params["round"], manifest.budget.tokens))
+        state = RunState.FAILED if len(seen) == 3 else RunState.COMPLETED
+        usage = Usage(input_tokens=20)
+        return SimpleNamespace(state=state, summary=SimpleNamespace(usage=usage), number=len(seen))
+
+    monkeypatch.setattr(api, "_submitted", submitted)
+
+    assert api.submit(file).number == 3
+    assert seen == [(1, 100), (2, 80), (3, 60)]
+    with pytest.raises(UsageError, match="`rounds` need wait=True"):
+        api.submit(file, wait=False)

@@ -62,8 +62,10 @@ def test_an_output_gets_the_id_that_a_later_step_goes_by(is_number: bool, kept: 
     assert shape(ok(3, {"problem_id": 9}, "4"), output) == {"problem_id": 9}
 
 
-def test_an_output_that_is_no_mapping_is_left_as_it_is() -> None:
-    assert shape(ok(0, [1, 2]), OutputSpec("x.json", id_field="n")) == [1, 2]
+def test_an_output_that_is_no_mapping_is_left_as_it_is_unless_it_is_to_be_numbered() -> None:
+    assert shape(ok(0, [1, 2]), OutputSpec("x.json", kept_id_field="n")) == [1, 2]
+    numbered = shape(ok(0, "said", "4001"), OutputSpec("x.json", id_field="n", source_id_field="t"))
+    assert numbered == {"n": 1, "source_t": "4001", "output": "said"}
 
 
 def test_an_item_keeps_its_number_when_one_before_it_fails() -> None:
