@@ -108,7 +108,9 @@ def check_sights(
     if not alive:
         return
     try:
-        sights = ask(services.settings, folders, [*variables.values()], expected=len(alive))
+        newest = _newest_run(services)
+        names = [*variables.values()]
+        sights = ask(services.settings, folders, names, expected=len(alive), run=newest)
     except QueueError as error:
         yield Finding("answers of processes", ok=False, detail=str(error), advice="see the broker")
         return
@@ -120,11 +122,34 @@ def check_sights(
             detail=f"no answer within {PATIENCE_S:g} s: {', '.join(silent)}",
             advice="see their logs; they are stuck, have just died, or have another signing key",
         )
-    yield from _check_store([one for one in sights if one.name in coordinators], folders)
+    theirs = [one for one in sights if one.name in coordinators]
+    if newest and theirs:
+        yield _check_catalogs(theirs)
+    yield from _check_store(theirs, folders)
     for provider, variable in variables.items():
         yield from _check_key(
             provider, variable, [one for one in sights if one.name in callers], alive
         )
+
+
+def _newest_run(services: Services) -> str:
+    try:
+        records = services.catalog.runs()
+    except BatchqError:
+        return ""
+    return records[-1].run if records else ""
+
+
+def _check_catalogs(sights: Sequence[Sight]) -> Finding:
+    lacking = [sight.name for sight in sights if sight.lacks_run]
+    return Finding(
+        "catalogs",
+        not lacking,
+        f"the newest run of ours is not in that of {', '.join(lacking)}"
+        if lacking
+        else f"{_number(len(sights), 'coordinator')} have ours",
+        "set the same BATCHQ_CATALOG_URL for coordinators and the command line, or none",
+    )
 
 
 def _check_store(sights: Sequence[Sight], folders: Sequence[str]) -> Iterator[Finding]:

@@ -25,11 +25,15 @@ _PREFIX = "batchq-doctor-"
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one process sees: by folder what is wrong with it, or SEEN, and keys it lacks."""
+    """What one process sees: by folder what is wrong with it, or SEEN, and keys it lacks.
+
+    `lacks_run` tells of a coordinator whose own catalog does not have the run that it was asked of.
+    """
 
     name: str
     folders: Mapping[str, str]
     missing: tuple[str, ...]
+    lacks_run: bool = False
 
 
 def token_file(token: str) -> str:
@@ -43,7 +47,12 @@ def answer_file(token: str, pid: int) -> str:
 
 
 def ask(
-    settings: Settings, folders: Sequence[str], variables: Sequence[str], *, expected: int
+    settings: Settings,
+    folders: Sequence[str],
+    variables: Sequence[str],
+    *,
+    expected: int,
+    run: str = "",
 ) -> list[Sight]:
     """Asks all, and returns when so many have answered, or after PATIENCE_S.
 
@@ -56,7 +65,7 @@ def ask(
     token = secrets.token_hex(16)
     with _tokens(token, folders) as written:
         app = make_app(settings)
-        arguments = {"token": token, "folders": written, "variables": list(variables)}
+        arguments = {"token": token, "folders": written, "variables": list(variables), "run": run}
         try:
             replies = app.control.broadcast(
                 LOOK, arguments=arguments, reply=True, timeout=PATIENCE_S, limit=expected
@@ -70,7 +79,8 @@ def ask(
 
 
 def _sight(said: Mapping[str, Any]) -> Sight:
-    return Sight(str(said["name"]), dict(said["folders"]), tuple(said["missing"]))
+    name, lacks_run = str(said["name"]), bool(said.get("lacks_run"))
+    return Sight(name, dict(said["folders"]), tuple(said["missing"]), lacks_run)
 
 
 @contextmanager

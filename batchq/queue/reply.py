@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from celery.worker.control import inspect_command
 
@@ -19,20 +19,45 @@ from batchq.queue import heart
 from batchq.queue.names import CONTROL_QUEUE
 from batchq.queue.probe import LOOK, SEEN, answer_file, read_token, token_file, write_token
 
-_PATIENCE_S = 3.0
+if TYPE_CHECKING:
+    from batchq.services import Services
+
+_PATIENCE_S = 2.0
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,100}")
 
 
 @inspect_command(name=LOOK)
 def look(
-    state: Any, token: str = "", folders: Sequence[str] = (), variables: Sequence[str] = ()
+    state: Any,
+    token: str = "",
+    folders: Sequence[str] = (),
+    variables: Sequence[str] = (),
+    run: str = "",
 ) -> dict[str, Any]:
-    """Tells which keys are not here and, for a coordinator, what it sees of the folders."""
+    """Tells which keys are not here and, for a coordinator, what it sees of folders and catalog."""
     is_coordinator = CONTROL_QUEUE in state.app.amqp.queues.consume_from
     seen = _folders(token, folders) if is_coordinator and _TOKEN.fullmatch(token) else {}
+    lacks_run = bool(is_coordinator and run and _lacks(state.app.services, run))
     missing = [name for name in variables if _VARIABLE.fullmatch(name) and not _has_key(name)]
-    return {"name": heart.worker_name(os.getpid()), "folders": seen, "missing": missing}
+    name = heart.worker_name(os.getpid())
+    return {"name": name, "folders": seen, "missing": missing, "lacks_run": lacks_run}
+
+
+def _lacks(services: Services, run: str) -> bool:
+    """Whether a run is not in the catalog that is set here; without, each run brings its own."""
+    if not services.settings.catalog_url:
+        return False
+    found: list[bool] = []
+
+    def look_for_it() -> None:
+        try:
+            found.append(any(record.run == run for record in services.catalog.runs()))
+        except BatchqError:
+            found.append(False)
+
+    _within_patience(look_for_it)
+    return not any(found)
 
 
 def _has_key(variable: str) -> bool:
@@ -44,17 +69,22 @@ def _has_key(variable: str) -> bool:
 
 
 def _folders(token: str, folders: Sequence[str]) -> Mapping[str, str]:
-    """What is wrong with each folder, or SEEN; a worker's own thread waits for no store."""
+    """What is wrong with each folder, or SEEN."""
     seen = dict.fromkeys(folders, f"it does not answer within {_PATIENCE_S:g} s")
 
     def look_at_all() -> None:
         for folder in folders:
             seen[folder] = _look_at(token, folder)
 
-    thread = threading.Thread(target=look_at_all, daemon=True)
+    _within_patience(look_at_all)
+    return dict(seen)
+
+
+def _within_patience(look: Callable[[], None]) -> None:
+    """Looks at something that may hang, for which a worker's own thread has no time."""
+    thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(_PATIENCE_S)
-    return dict(seen)
 
 
 def _look_at(token: str, folder: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from batchq.cli.checkup import check_flower, check_processes, check_sights
+from batchq.ports import RunRecord, RunState
 from batchq.queue import probe
 from batchq.queue.probe import SEEN, token_file
 from batchq.version import __version__
@@ -25,7 +26,10 @@ def test_doctor_asks_every_process_for_its_version_clock_keys_and_folders(
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     ledger = cluster.services.ledger
-    cluster.worker("-Q", "batchq.control", "-P", "threads", "-c", "1")
+    other = {"BATCHQ_CATALOG_URL": f"sqlite:///{tmp_path}/other.sqlite"}
+    cluster.worker("-Q", "batchq.control", "-P", "threads", "-c", "1", env=other)
+    record = RunRecord("r1", "p", "v0", RunState.COMPLETED, "", "", "initial", "", "/x", "2026")
+    cluster.services.catalog.put_run(record)
     cluster.worker("-Q", "batchq.llm", "-P", "threads", "-c", "3", env={KEY: "sk-secret"})
     cluster.worker("-Q", "batchq.llm", "-P", "prefork", "-c", "1")
     wait_for(lambda: len(ledger.alive()) == 3, "all are alive", 30)
@@ -41,6 +45,7 @@ def test_doctor_asks_every_process_for_its_version_clock_keys_and_folders(
     assert first["versions"].detail == f"batchq {__version__} here, 0.0.9 on elsewhere (1)"
     assert first["clocks"].detail == "against Redis, elsewhere is 12 s slow"
     assert asked["answers of processes"].detail == "no answer within 3 s: worker-elsewhere-1"
+    assert asked["catalogs"].detail.startswith("the newest run of ours is not in that of worker-")
     assert asked["store"].ok
     assert asked["store"].detail == f"1 coordinator and we read each other's files in {outputs}"
     assert asked["key of sim on workers"].detail.startswith(f"1 of 2 workers lack {KEY} (")
