@@ -75,6 +75,7 @@ def test_compose_runs_commands_and_settings_that_there_are(services: dict[str, A
         assert accepts(one["command"])
         for name in one.get("environment", {}):
             assert not name.startswith("BATCHQ_") or is_setting(name)
+    assert "--api-keys" in services["simulator"]["command"]  # else it refuses 0.0.0.0
     assert services["postgres"]["profiles"] == ["postgres"]
     assert "noeviction" in services["redis"]["command"]
     assert services["redis"]["command"][1:3] == ["--appendonly", "yes"]
