@@ -12,6 +12,7 @@ from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
+from batchq.labels import check_label
 from batchq.lookup import as_seen, find
 from batchq.ports import Progress, RunRecord, RunState
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
@@ -118,6 +119,8 @@ def list_command(
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Lists pipelines, or the versions of PIPELINE; drafts and alphas only with --all."""
+    for status in statuses:
+        check_label(status)
     settings = load_settings()
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
     records = [as_seen(one, settings) for one in services.catalog.runs(pipeline)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import batchq.__main__ as border
 import batchq.cli
@@ -19,6 +20,12 @@ def test_every_command_in_the_table_is_there_and_says_what_it_does(name: str) ->
     assert command is not None
     assert command.name == name
     assert command.help
+
+
+def test_a_status_that_is_misspelt_lists_nothing_but_the_right_one() -> None:
+    found = CliRunner().invoke(cli, ["list", "words", "--status", "beta", "fnal"])
+
+    assert "did you mean final?" in str(found.exception)
 
 
 def test_an_error_becomes_its_message_and_its_exit_code(
