@@ -57,7 +57,7 @@ class Templates:
             money=money,
             usd=usd_text,
             duration=duration,
-            took=took_text,
+            took=brief,
             time=time_tag,
             moment=lambda at: time_tag(iso(at)),
             pretty=pretty,
@@ -99,6 +99,11 @@ def time_tag(text: str | None) -> Markup:
         return Markup.escape(text)
     shown = at.strftime("%Y-%m-%d %H:%M:%S UTC")
     return Markup('<time datetime="{}">{}</time>').format(text, shown)
+
+
+def brief(seconds: float) -> str:
+    """How long an item took, which may be thousandths of a second."""
+    return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.1 else took_text(seconds)
 
 
 def usd_text(usd: float, unpriced_calls: int = 0) -> str:

@@ -20,7 +20,8 @@ from batchq.web.reader import Reader
 from batchq.web.throughput import live_spans, percentile, spread
 
 MOST_EVENTS = 30
-_LEAST_FOR_LATENCY = 5
+_LEAST_ITEMS = 5  # that a distribution is made of
+_MOST_STEPS = 8
 
 
 def read_run(reader: Reader, name: str, _: Query) -> dict[str, Any]:
@@ -138,15 +139,24 @@ def _chart(reader: Reader, record: RunRecord | None, seen: Progress) -> dict[str
 
 
 def _latency(reader: Reader, record: RunRecord | None, seen: Progress) -> dict[str, Any] | None:
-    """How long the newest items took, of the step that has come farthest."""
-    begun = [step.number for step in seen.steps if step.collated]
-    if record is None or not begun:
+    """How long the newest items took: of the step at work, else of the one that takes longest.
+
+    A step that counts words would else hide the one that calls a model.
+    """
+    begun = [step for step in seen.steps if step.collated]
+    begun = [step for step in begun if step.state == "running"] or begun
+    if record is None:
         return None
-    values = sorted(reader.listing.durations(record.run, begun[-1]))
-    if len(values) < _LEAST_FOR_LATENCY:
+    found = {
+        step.number: sorted(reader.listing.durations(record.run, step.number))
+        for step in begun[-_MOST_STEPS:]
+    }
+    found = {number: values for number, values in found.items() if len(values) >= _LEAST_ITEMS}
+    if not found:
         return None
+    number, values = max(found.items(), key=lambda one: percentile(one[1], 0.5))
     return {
-        "step": begun[-1],
+        "step": number,
         "items": len(values),
         "p50_s": percentile(values, 0.5),
         "p95_s": percentile(values, 0.95),
