@@ -210,6 +210,21 @@ def test_bad_input_is_told_before_anything_is_begun(
     assert not (example.beats.HERE / "outputs").exists()
 
 
+def test_what_a_killed_step_left_is_in_nobodys_way(example: Any) -> None:
+    folder = example.beats.find_setting("gallia").folder
+    (folder / "graph.4711").write_text('{"nodes": [')  # it had not taken the graph's place yet
+    (folder / ".lock").write_text("")
+    (folder / "extensions").mkdir()
+    (folder / "extensions/link_1.4711").write_text("[")
+
+    with example.beats.changing(example.beats.find_setting("gallia"), "r", "link") as graph:
+        graph.add_edge("t-ma8", "t-fe1", run="r/1")
+
+    assert example.figures.stats(example.beats.find_setting("gallia"))["edges"] == 34
+    with pytest.raises(example.beats.InputError, match="runs that did: none"):
+        example.beats.read_extensions(example.beats.find_setting("gallia"), "link_1")
+
+
 def test_the_latest_version_is_found_and_a_broken_graph_is_named(example: Any) -> None:
     beats = example.beats
     assert [str(one) for one in beats.find_settings("gallia,marmotte:2")] == [
