@@ -253,7 +253,7 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
 
     ledger = services.ledger
     about = ledger.about(run)
-    if not about:
+    if "steps" not in about:  # not known here, or about to be taken up
         return None
     steps = []
     opened = ledger.open_batches(run)

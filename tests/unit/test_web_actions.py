@@ -277,3 +277,15 @@ def test_a_login_keeps_everything_but_style_and_script(world: Any, serve: Any) -
     assert "/below/runs/words@v0" in opened["/runs"].text
     assert pages.said() == "words@v0 is rc."
     assert "default-src 'none'" in opened["/runs"].headers["Content-Security-Policy"]
+
+
+def test_a_run_that_is_about_to_be_taken_up_is_told_from_its_folder(
+    world: Any, serve: Any, redis_url: str
+) -> None:
+    info = world.version({"a": 1}, state=RunState.PAUSED)
+    settings = world.settings.model_copy(update={"broker_url": redis_url})
+    build_services(settings).ledger.quiesce(info.run, [])  # as a resume does first
+
+    told = serve(settings).get(f"/api/batchq{RUN}").json()
+
+    assert told["progress"]["items"]["ok"] == 1
