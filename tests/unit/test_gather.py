@@ -126,3 +126,33 @@ def test_a_report_says_where_a_run_came_from(folder: RunFolder) -> None:
     assert about["versions"].startswith("batchq ")
     assert about["ended"] == "under way"
     assert re.fullmatch(r"manifest \([0-9a-f]{8}\), jobs \([0-9a-f]{8}\)", about["made from"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [("", ["confidence"]), ("    metrics: [deep__score]\n", ["deep__score"])],
+)
+def test_metrics_of_a_step_that_asks_a_model_are_those_it_names(
+    tmp_path: Path, keys: str, names: list[str]
+) -> None:
+    path = tmp_path / "ask.yaml"
+    path.write_text(
+        "config: {output_dir: out}\nproviders: {sim: {kind: simulator}}\nsteps:\n"
+        "  - name: ask\n    input: {generate: 2}\n    prompt: |\n      Say\n      {number}\n" + keys
+    )
+    plan = make_plan(load_manifest(path))
+    made = Outputs("out", str(tmp_path)).create_version("ask")
+    made.write_plan(plan)
+    record = RunRecord("r", "ask", "v0", RunState.COMPLETED, "draft", "", "submit", "", made.url,
+                       "2026-11-21T09:00:00Z", "2026-11-21T09:01:00Z", 60.0)  # fmt: skip
+    made.write_metadata(record, plan, {})
+    outputs = [{"confidence": 0.5, "deep": {"score": 2}}, {"confidence": 1, "deep": {"score": 4}}]
+    made.write_batch(1, 0, [Outcome(str(n), n, State.OK, one, worker="vm-7-ab12")
+                            for n, one in enumerate(outputs)], plan.step(1).output)  # fmt: skip
+
+    report = gather(made)
+
+    (step,) = report.steps
+    assert [*step.metrics] == names
+    assert report.about["hosts"] == "vm (2 items)"
+    assert report.worked_s == 60.0
