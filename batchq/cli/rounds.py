@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,10 +41,10 @@ def submit_rounds(
     spent, worst, manifest = Usage(), EXIT_OK, first
     ends_at = None if following.timeout is None else time.monotonic() + following.timeout
     for number in rounds:
-        go_on = f"`batchq submit {file} -p {ROUND}={number}`"
         if number > rounds.start:
             left = bounds_left(first, spent)
             if left is None:
+                go_on = _command(file, choices, number)
                 say(f"the budget is used up; with another one, {go_on} runs the other rounds")
                 return EXIT_PAUSED
             params = (*choices["params"], (ROUND, str(number)))
@@ -57,9 +58,16 @@ def submit_rounds(
         code = driven.ended.code
         if code not in (EXIT_OK, EXIT_ITEMS_FAILED):
             if number < rounds[-1]:
-                others = go_on.replace(f"{number}`", f"{number + 1}`")
+                others = _command(file, choices, number + 1)
                 say(f"this was round {number} of {rounds[-1]}; {others} runs those after it")
             return code
         worst = max(worst, code)
         spent += driven.ended.progress.summary.usage
     return worst
+
+
+def _command(file: Path, choices: dict[str, Any], number: int) -> str:
+    """What goes on with a round, with the params of this submit."""
+    params = {**dict(choices["params"]), ROUND: str(number)}
+    words = [word for name, value in params.items() for word in ("-p", f"{name}={value}")]
+    return f"`{shlex.join(['batchq', 'submit', str(file), *words])}`"
