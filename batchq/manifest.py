@@ -31,6 +31,7 @@ from batchq.scalars import (
     shown,
     wrong,
 )
+from batchq.timetable import Schedule
 
 STEP_ALIASES = {
     "batch_id_field": "id_field",
@@ -367,7 +368,9 @@ class Manifest(Part):
     notify: Annotated[list[Hook], BeforeValidator(one_or_more)] = Field(
         default_factory=list, description="Webhooks: {url_env: NAME, format: slack, on: [failed]}."
     )
-    schedule: NotYet = None
+    schedule: Annotated[Schedule | None, BeforeValidator(unless_false)] = Field(
+        None, description="When it is submitted by itself: {cron: '0 2 * * *', timezone: UTC}."
+    )
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin(Path("manifest.yaml")))
 

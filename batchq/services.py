@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RedisLedger,
         RedisOutbox,
         RedisProgress,
+        RedisSchedules,
         RedisTallies,
     )
     from batchq.outcome import Outcome
@@ -97,6 +98,13 @@ class Services:
         from batchq.ledger import RedisOutbox
 
         return RedisOutbox(self.redis)
+
+    @cached_property
+    def schedules(self) -> RedisSchedules:
+        """Manifests that are submitted by themselves."""
+        from batchq.ledger import RedisSchedules
+
+        return RedisSchedules(self.redis)
 
     @cached_property
     def progress(self) -> RedisProgress:

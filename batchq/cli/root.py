@@ -48,6 +48,7 @@ COMMANDS = {
     "approve": Entry("approve", "Let a run go on that waits after its first items."),
     "cancel": Entry("watch", "End a run early; what is done is kept."),
     "limits": Entry("limits", "Show what is used of providers' limits, or change them."),
+    "schedule": Entry("schedule", "Have manifests submitted by themselves, by cron."),
     "web": Entry("pages", "Serve pages of runs, items, failures and limits."),
     "flower": Entry("pages", "Run Flower with these pages in its menu."),
     "up": Entry("up", "Run Redis, coordinator, workers and Flower here, until Ctrl-C."),

@@ -9,6 +9,7 @@ from batchq.ledger.memory import MemoryBudgets, MemoryLedger
 from batchq.ledger.outbox import RedisOutbox
 from batchq.ledger.progress import RedisProgress
 from batchq.ledger.redis import RedisLedger, summary_of
+from batchq.ledger.schedules import RedisSchedules
 from batchq.ledger.tallies import RedisTallies
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RedisLedger",
     "RedisOutbox",
     "RedisProgress",
+    "RedisSchedules",
     "RedisTallies",
     "connect",
     "summary_of",

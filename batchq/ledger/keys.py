@@ -19,6 +19,9 @@ batchq:due                  zset    run -> when its coordinator should look at i
 batchq:{RUN}:notified       hash    the notices of a run that were put into the outbox
 batchq:outbox               zset    notice -> when it is to be sent
 batchq:letters              hash    notice -> what is to be sent, and how often it was tried
+batchq:schedules            hash    name -> a manifest that is submitted by itself
+batchq:scheduled            zset    name -> when it is submitted next
+batchq:schedules:results    hash    name -> what became of the last time
 batchq:tally                hash    what all processes counted, for metrics
 batchq:tally:WORKER         hash    what the pool processes of one worker counted
 """
@@ -31,6 +34,9 @@ DUE = "batchq:due"
 TALLY = "batchq:tally"
 OUTBOX = "batchq:outbox"
 LETTERS = "batchq:letters"
+SCHEDULES = "batchq:schedules"
+SCHEDULED = "batchq:scheduled"
+SCHEDULE_RESULTS = "batchq:schedules:results"
 SENT_AT = "sent_at"
 """The header of a message that says when its batch was sent, in seconds since the epoch."""
 

@@ -82,13 +82,12 @@ def make_app(settings: Settings) -> BatchqApp:
         worker_proc_alive_timeout=60.0,
         enable_utc=True,
     )
-    from batchq.queue.coordinator import CoordinatorStep, HeartbeatStep
+    from batchq.queue import coordinator
     from batchq.queue.leave import LeaveStep
     from batchq.queue.monitor import MetricsStep
-    from batchq.queue.notifier import NotifierStep
 
-    steps = CoordinatorStep, HeartbeatStep, LeaveStep, MetricsStep, NotifierStep
-    app.steps["worker"].update(steps)
+    steps = coordinator.CoordinatorStep, coordinator.NotifierStep, coordinator.ScheduleStep
+    app.steps["worker"].update((*steps, coordinator.HeartbeatStep, LeaveStep, MetricsStep))
     return app
 
 

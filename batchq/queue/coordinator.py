@@ -65,13 +65,12 @@ def active_items() -> dict[str, int]:
     return dict(Counter(one.delivery_info.get("routing_key", "") for one in requests))
 
 
-class CoordinatorStep(bootsteps.StartStopStep):
-    """Looks at every run when it is due: after a delay between batches, and now and then.
-
-    So a run goes on even if the message that should have woken its coordinator was lost.
-    """
+class ControlStep(bootsteps.StartStopStep):
+    """What a coordinator does again and again, in a thread of its own: nothing waits for it."""
 
     requires = (HeartbeatStep,)
+    every_s = 0.5
+    trouble = ""
 
     def __init__(self, _worker: Any, **_: Any) -> None:
         self.stop_event = threading.Event()
@@ -82,31 +81,78 @@ class CoordinatorStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Starts to look."""
-        thread = threading.Thread(
-            target=self._look, args=(worker.app,), name="batchq-coordinator", daemon=True
-        )
-        thread.start()
+        name = f"batchq-{type(self).__name__}"
+        threading.Thread(target=self.go_on, args=(worker.app,), name=name, daemon=True).start()
 
     def stop(self, _worker: Any) -> None:
-        """Stops to look."""
+        """Stops to look; what is left stays for the next coordinator."""
         self.stop_event.set()
 
-    def _look(self, app: Any) -> None:
+    def look(self, app: Any) -> None:
+        """Does what there is to do."""
+        raise NotImplementedError
+
+    def go_on(self, app: Any) -> None:
+        """Looks until it is told to stop."""
+        while not self.stop_event.wait(self.every_s):
+            try:
+                self.look(app)
+            except BatchqError as error:
+                log.warning("%s: %s", self.trouble, error)
+            except Exception:
+                # The border of this thread: a fault in one look must not end all the others.
+                log.exception("%s", self.trouble)
+
+
+class CoordinatorStep(ControlStep):
+    """Looks at every run when it is due: after a delay between batches, and now and then.
+
+    So a run goes on even if the message that should have woken its coordinator was lost.
+    """
+
+    every_s = TICK_S
+    trouble = "cannot look at the runs"
+
+    def go_on(self, app: Any) -> None:
+        """Looks, or ends the whole process."""
         try:
-            from batchq.queue.advance import advance  # stores take time that a start does not have
+            import batchq.queue.advance  # noqa: F401 (it takes time that a start does not have)
         except BaseException:
             # One that does not look is worse than none: its heartbeat says that runs are cared for.
             log.critical("this coordinator cannot work, so it ends", exc_info=True)
             os.kill(os.getpid(), signal.SIGTERM)
             raise
-        ledger = app.services.ledger
-        while not self.stop_event.wait(TICK_S):
-            try:
-                for run in ledger.take_due(time.time(), again_s=LOOK_AGAIN_S):
-                    with log_context(run=run):
-                        advance(run, app)
-            except BatchqError as error:
-                log.warning("cannot look at the runs: %s", error)
-            except Exception:
-                # The border of this thread: a fault in one look must not end all the others.
-                log.exception("a look at the runs failed")
+        super().go_on(app)
+
+    def look(self, app: Any) -> None:
+        """Advances the runs that are due."""
+        from batchq.queue.advance import advance
+
+        for run in app.services.ledger.take_due(time.time(), again_s=LOOK_AGAIN_S):
+            with log_context(run=run):
+                advance(run, app)
+
+
+class NotifierStep(ControlStep):
+    """Sends the notices in the outbox."""
+
+    trouble = "notices cannot be sent now"
+
+    def look(self, app: Any) -> None:
+        """Sends those that are due."""
+        from batchq.notify import send_due
+
+        send_due(app.services)
+
+
+class ScheduleStep(ControlStep):
+    """Submits manifests when their time has come."""
+
+    every_s = 1.0
+    trouble = "cannot look at the schedules"
+
+    def look(self, app: Any) -> None:
+        """Submits those that are due."""
+        from batchq.scheduling import submit_due
+
+        submit_due(app.services, time.time())

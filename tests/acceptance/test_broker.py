@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from batchq.ledger import keys
 from batchq.services import build_services
 from batchq.settings import Settings
 
@@ -89,9 +90,11 @@ def closed() -> str:
 
 
 def test_up_is_a_whole_stack_with_flower_that_others_submit_to(
-    project: Any, simulator: Any
+    project: Any, simulator: Any, wait_for: WaitFor
 ) -> None:
     with_manifest(project, simulator().url)
+    nightly = (project.folder / "m.yaml").read_text() + 'schedule: {cron: "0 2 * * *"}\n'
+    project.write("nightly.yaml", nightly)
     cluster = project.start("up", "--flower-port", closed().rpartition(":")[2])
     told = "".join(iter(cluster.stderr.readline, "Ctrl-C ends them all.\n"))
     flower = re.search(r"http://127.0.0.1:\d+", told)[0]
@@ -105,8 +108,23 @@ def test_up_is_a_whole_stack_with_flower_that_others_submit_to(
     followed = project.run("submit", "m.yaml", env=broker)
     detached = project.run("submit", "m.yaml", "--detach", env=broker)
     watched = project.run("watch", detached.stdout.strip(), env=broker)
+    applied = project.run("schedule", "apply", "nightly.yaml", env=broker)
+    come = build_services(Settings(broker_url=broker["BATCHQ_BROKER_URL"])).redis
+    come.zadd(keys.SCHEDULED, {"studio": time.time()})
+
+    def is_submitted() -> bool:
+        return "studio@v2" in project.run("schedule", "list", env=broker).stdout
+
+    wait_for(is_submitted, "it is submitted by itself", 60)
+    by_itself = project.run("watch", "studio@v2", env=broker)
+    project.run("schedule", "remove", "studio", env=broker)
+    none = project.run("schedule", "list", env=broker)
     stop(cluster)
 
+    assert "studio is submitted at 0 2 * * * (UTC)" in applied.stderr
+    assert len(applied.stdout.splitlines()) == 3
+    assert "studio@v2  completed  6 ok" in by_itself.stdout, by_itself.stderr
+    assert "nothing is scheduled" in none.stderr
     assert followed.returncode == 0, followed.stderr
     assert detached.stdout == "studio@v1\n"
     assert watched.returncode == 0, watched.stderr

@@ -129,6 +129,6 @@ def test_a_coordinator_that_cannot_look_ends_itself(
     monkeypatch.setitem(sys.modules, "batchq.queue.advance", None)  # an import of it fails
 
     with pytest.raises(ImportError):
-        CoordinatorStep(None)._look(app)
+        CoordinatorStep(None).go_on(app)
 
     assert len(signals) == 1

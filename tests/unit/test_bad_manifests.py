@@ -247,6 +247,11 @@ BAD = {
         f"include: m.yaml\n{STEP}    task: m:f\n",
         ":1:1: include: files include each other: m.yaml -> m.yaml",
     ),
+    "no schedule": (f"schedule: daily\n{STEP}    task: m:f\n", "schedule: expected a mapping"),
+    "no cron expression": (
+        f"schedule: {{cron: daily}}\n{STEP}    task: m:f\n",
+        "schedule.cron: 'daily' is no cron expression (wrong number of fields)",
+    ),
     "alias that contains itself": (
         f"notes: &a [*a]\n{STEP}    task: m:f\n",
         "notes[0]: an alias that contains itself",
@@ -258,7 +263,6 @@ BAD = {
 
 NOT_YET = {
     "foreach": "foreach: {a: [1]}\n",
-    "schedule": "schedule: daily\n",
 }
 NOT_YET_IN_STEP = {
     "mode": "mode: x",
