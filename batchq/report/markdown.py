@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from batchq.amounts import money
 from batchq.report.figures import SHARES, StepFigures, percentile, spread_of
+from batchq.report.headline import headline
 from batchq.report.repeats import Setting, settings_of
 from batchq.report.tables import Report, Row, effects_of, setting_text
 from batchq.report.texts import (
@@ -30,6 +31,7 @@ def report_text(report: Report) -> str:
     if text := verdict(report):
         lines += [f"**{text}**", ""]
     lines += [state_text(report), ""]
+    lines += [f"- {name}: {value}, {more}" for name, value, more in headline(report)[1:]]
     lines += [f"- warning: {warning}" for warning in report.warnings]
     if settings := settings_of(report):
         lines += ["", "## Settings over their repeats", "", *_settings_table(report, settings)]

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from batchq.amounts import duration, money
 from batchq.report import charts
 from batchq.report.figures import SHARES, percentile, spread_of
+from batchq.report.headline import headline, rate_text
 from batchq.report.repeats import settings_of
 from batchq.report.tables import MEASURES, Report, effects_of, heatmap_of, setting_text
 from batchq.report.texts import (
@@ -21,7 +22,6 @@ from batchq.report.texts import (
     delta_text,
     measures_text,
     number_text,
-    size_text,
     spread_text,
     state_text,
     took_text,
@@ -46,7 +46,7 @@ def report_page(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         state=state_text(report),
-        tiles=_tiles(report),
+        tiles=headline(report),
         settings=settings_of(report),
         columns=_columns(report),
         most=MAX_ROWS,
@@ -101,40 +101,6 @@ def _columns(report: Report) -> list[str]:
 def _breakable(name: str) -> Markup:
     """A text whose names may be broken after an underscore."""
     return Markup("_<wbr>").join(name.split("_"))  # which escapes the pieces
-
-
-def _tiles(report: Report) -> list[tuple[str, str, str]]:
-    """The figures of the whole run: name, value, and what there is to add."""
-    ok = sum(step.summary.ok for step in report.steps)
-    failed = sum(step.summary.failed for step in report.steps)
-    summaries = [step.summary for step in report.steps]
-    what = "jobs" if report.jobs else "items"
-    name = what if len(report.steps) == 1 else f"{what} in {len(report.steps)} steps"
-    found = [(name, f"{ok:,}", f"{failed:,} failed" if failed else "all ok" if ok else "")]
-    if report.worked_s:
-        rate = (ok + failed) / report.worked_s * 60
-        found.append(("time", duration(report.worked_s), f"{_rate(rate)} {what}/min"))
-    cpu = sum(row.measures.get("cpu_s", 0.0) for row in report.jobs)
-    if cpu:
-        peak = max(row.measures.get("peak_bytes", 0.0) for row in report.jobs)
-        found.append(("CPU time", duration(cpu), f"at most {size_text(peak)} a job"))
-    calls = sum(one.usage.calls for one in summaries)
-    if calls:
-        retries, cached = sum(s.retries for s in summaries), sum(s.cached for s in summaries)
-        more = f"{retries:,} retries" + (f", {cached:,} items from cache" if cached else "")
-        found.append(("calls", f"{calls:,}", more))
-        latencies = [one for step in report.steps for one in step.latencies]
-        p50, p95 = (took_text(percentile(latencies, share)) for share in (0.5, 0.95))
-        found.append(("latency of a call", p50, f"95 % within {p95}"))
-        tokens_in = sum(one.usage.input_tokens for one in summaries)
-        tokens_out = sum(one.usage.output_tokens for one in summaries)
-        found.append(("tokens", f"{tokens_in + tokens_out:,}", f"{tokens_out:,} of them answers"))
-        usd = sum(one.usage.cost_usd for one in summaries)
-        unpriced = sum(one.usage.unpriced_calls for one in summaries)
-        most = max(one.total for one in summaries)  # each item may go through all steps
-        each = f"{money(1000 * usd / most)} for 1,000 items"
-        found.append(("cost", money(usd), f"{unpriced:,} calls unpriced" if unpriced else each))
-    return found
 
 
 def _calls(report: Report) -> list[Any]:
@@ -192,14 +158,10 @@ def _flows(report: Report) -> list[Histogram]:
     ):
         seen = charts.flow(amounts) if len(amounts) >= _LEAST_FOR_FLOW else None
         if seen is not None:
-            rates = f"mean {_rate(seen.mean)}, at most {_rate(seen.highest)}"
+            rates = f"mean {rate_text(seen.mean)}, at most {rate_text(seen.highest)}"
             ends = ("start", duration(seen.span_s))
             found.append(Histogram(f"{title} a minute", *ends, rates, seen.bars))
     return found
-
-
-def _rate(per_minute: float) -> str:
-    return number_text(float(f"{per_minute:.3g}"))
 
 
 def _histograms(report: Report) -> list[Histogram]:

@@ -332,6 +332,7 @@ def test_a_run_of_calls_has_their_latencies_retries_metrics_and_cost() -> None:
         assert words.replace("<wbr>", "") in page.replace("<wbr>", ""), words
     assert "| draft | confidence | 40 | 0.4875 ± 0.29 |" in text
     assert "- grade: 3 timeout" in text
+    assert "- time: 1m 20s, 60 items/min" in text
     steps_csv = list(csv.DictReader(io.StringIO(summary_csv(report))))
     assert (steps_csv[1]["call_p50_s"], steps_csv[0]["confidence_mean"]) == ("3.0", "0.4875")
 
