@@ -67,6 +67,7 @@ def test_the_problems_go_through_their_three_steps_and_their_versions(project):
     chained = project.run("submit", "manifest.yaml", "--status", "alpha")
     walked = run_script(project, "pipeline.py")
     listed = run_script(project, "list.py", "problem_generator_module_4")
+    unknown = run_script(project, "pipeline.py", "foo")
 
     assert chained.returncode == 0, chained.stderr
     assert "DEEPSEEK" not in chained.stderr
@@ -77,6 +78,8 @@ def test_the_problems_go_through_their_three_steps_and_their_versions(project):
     processed = "outputs/interaction_processor_module_4/latest/collated/01_processed.json"
     assert len(project.read(processed)) == 14
     assert "Notes: Fixed prompt issues for templates 4002 and 4007" in listed.stdout
+    assert unknown.returncode == 2
+    assert "invalid choice: 'foo' (choose from 'simulator', 'deepseek')" in unknown.stderr
 
 
 def test_the_consultation_compares_its_mappings_and_goes_on_after_ctrl_c_in_a_wait(
@@ -87,6 +90,7 @@ def test_the_consultation_compares_its_mappings_and_goes_on_after_ctrl_c_in_a_wa
     options = ["--total", "9", "--batch-size", "3"]
 
     refused = run_script(project, "run_pipeline.py", "--variation", "1.5")
+    nothing = run_script(project, "generate_in_batches.py", "--total", "0", "--provider", "foo")
     whole = run_script(project, "run_pipeline.py", "--count", "3", "--variation", "1")
     stopped = subprocess.Popen(
         [sys.executable, "generate_in_batches.py", *options, "--wait-time", "600"],
@@ -104,6 +108,9 @@ def test_the_consultation_compares_its_mappings_and_goes_on_after_ctrl_c_in_a_wa
 
     assert refused.returncode == 2
     assert "1.5 is out of bounds (at least 0 and at most 1)" in refused.stderr
+    assert nothing.returncode == 2
+    assert "params.total: the number `0` is out of bounds (at least 1)" in nothing.stderr
+    assert "`foo` is not one of its choices (choices: simulator, deepseek)" in nothing.stderr
     assert whole.returncode == 0, whole.stderr
     assert "# Agreement of two theme mappings\n\n3 responses" in whole.stdout
     assert (project.folder / "summary.md").read_text() in whole.stdout
@@ -128,13 +135,15 @@ def test_random_indicators_walk_through_their_stages_into_the_database(project):
 
     done = run_script(project, "run.py", "random", "10")
     too_many = run_script(project, "run.py", "all", "400")
+    none = run_script(project, "run.py", "random", "0")
     unknown = run_script(project, "run.py", "all", "5", "--provider", "foo")
 
     assert done.returncode == 0, done.stderr
     assert "10 classified, 0 failed" in done.stdout
     assert re.search(r"Group 1/1  Batch 2/2: indicators 6-10 done \(trace: \w+/1/1\)", done.stdout)
     assert re.search(r"Progress: 10/10 \(100%\) - \d+s elapsed", done.stdout)
-    assert (too_many.returncode, unknown.returncode) == (2, 2)
+    assert (too_many.returncode, none.returncode, unknown.returncode) == (2, 2, 2)
+    assert "there are 314 indicators, 0 cannot be taken" in none.stderr
     assert "there are 314 indicators, 400 cannot be taken" in too_many.stderr
     assert "choices: simulator, openai, anthropic, local" in unknown.stderr
     assert unknown.stderr.count("foo") == 1, "what follows from a wrong param is not told"
