@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import redis
+from redis.client import NEVER_DECODE
 from redis.exceptions import LockError
 from redis.lock import Lock
 
@@ -346,7 +347,7 @@ class RedisLedger:
 
     @or_queue_error
     def stages(self, run: str, step: int, batch: int) -> dict[str, str]:
-        """ "index:stage" -> what stages of an open batch's items gave, as JSON.
+        """What stages of an open batch's items gave: "index:stage" -> its value as JSON.
 
         Items that gave something have tries, too, by which their next claim knows of the rest.
         """
@@ -368,11 +369,18 @@ class RedisLedger:
 
     @or_queue_error
     def oldest_message(self, queue: str) -> float:
-        """When the message was sent that is next in a queue; infinity for an empty queue."""
-        text = self.client.lindex(queue, -1)
+        """When the message was sent that is next in a queue; infinity for an empty queue.
+
+        One that is not ours counts as old: it is refused soon, and what is behind it comes next.
+        """
+        command: Any = self.client.execute_command  # the queue may hold anything: no texts
+        text = command("LINDEX", queue, -1, **{NEVER_DECODE: True})
         if text is None:
             return math.inf
-        return float(json.loads(cast("str", text))["headers"].get(keys.SENT_AT, 0.0))
+        try:
+            return float(json.loads(text)["headers"].get(keys.SENT_AT, 0.0))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return 0.0
 
     @or_queue_error
     def in_flight(self, run: str) -> int:

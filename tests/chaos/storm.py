@@ -3,9 +3,10 @@
     storm.py [--seed N] [--seconds 300] [--items 10000]
 
 One coordinator and three workers, each with a line of its own to a Redis with an append-only file,
-call a simulated provider of whose calls one in ten fails. Meanwhile processes are killed, stopped
-for a while, ended and replaced, Redis is killed, restarted and stopped, lines are cut. When the
-storm is over nothing is done but to wait for the run.
+call a simulated provider of whose calls one in six fails, and run tasks that misbehave. Meanwhile
+processes are killed, stopped for a while, ended and replaced, Redis is killed, restarted and
+stopped, lines are cut, and messages of every wrong kind are put into the queues. When the storm is
+over nothing is done but to wait for the run.
 
 Ends with 1 if an item is missing or there twice, more was paid twice than was in the hands of those
 that were hit, or a key, a process or a file is left behind. The seed decides what happens when.
@@ -24,6 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.request
 from collections import Counter
@@ -32,6 +34,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import nonsense
 import psutil
 import redis
 from proxy import Proxy
@@ -46,9 +49,11 @@ from batchq.queue import control
 from batchq.runs import create_run, open_folder
 from batchq.services import build_services
 from batchq.settings import Settings
+from batchq.signing import signer_of
 
 WORKERS = 3
 SLOTS = 10
+HURTFUL = 60
 LEASE_S = 3.0
 OVER_WITHIN_S = 240.0
 NAMES_OF_THINGS = ("_kombu.binding", "batchq:limits")
@@ -62,13 +67,16 @@ providers:
 steps:
   - name: ask
     input: items.json
+    id_field: id
     prompt: |
-      Say something about number {n}.
+      Say something about number {n}. {text}
+    output_schema: answer.json
     options: {max_tokens: 500}
     retry: {max_retries: 6, base: 100ms}
     batch_size: %(batch_size)d
     concurrent_batches: 4
 """
+SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 REDIS = """
 port {port}
 bind 127.0.0.1
@@ -103,6 +111,7 @@ class Storm:
 
     def begin(self) -> RunInfo:
         """Starts everything, and the run."""
+        (self.folder / "storm_tasks.py").write_text(textwrap.dedent(nonsense.TASKS))
         conf = self.folder / "redis.conf"
         values = {"port": self.redis_port, "password": self.password, "folder": self.folder}
         conf.write_text(REDIS.format(**values))
@@ -113,6 +122,9 @@ class Storm:
             "server_error_rate": 0.04,
             "drop_rate": 0.03,
             "overloaded_rate": 0.03,
+            "garbage_rate": 0.05,
+            "truncation_rate": 0.01,
+            "refusal_rate": 0.01,
         }
         self._children["simulator"] = simulator = subprocess.Popen(
             [sys.executable, "-m", "batchq.simulator", "--options", json.dumps(options)],
@@ -132,10 +144,17 @@ class Storm:
             lease_ttl_s=LEASE_S,
         )
         self.services = build_services(self.settings, patience_s=20)
-        (self.folder / "items.json").write_text(json.dumps([{"n": n} for n in range(self.items)]))
+        self.hurtful = nonsense.hurtful_items(HURTFUL)
+        files = {
+            "items.json": nonsense.hostile_items(self.items),
+            "hurt.json": self.hurtful,
+            "answer.json": SCHEMA,
+        }
+        for name, content in files.items():
+            (self.folder / name).write_text(json.dumps(content))
         manifest = self.folder / "storm.yaml"
-        size = max(5, self.items // 100)
-        manifest.write_text(MANIFEST % {"url": self.simulator_url, "batch_size": size})
+        values = {"url": self.simulator_url, "batch_size": max(5, self.items // 100)}
+        manifest.write_text(MANIFEST % values + nonsense.STEP)
         loaded = load_manifest(manifest)
         plan = make_plan(loaded)
         info = create_run(plan, manifest_lock(loaded, plan), self.services, now=time.time())
@@ -151,6 +170,10 @@ class Storm:
             "BATCHQ_BROKER_URL": self.url(port or self.redis_port),
             "BATCHQ_HOME": str(self.folder / ".batchq"),
             "BATCHQ_LEASE_TTL_S": str(LEASE_S),
+            "BATCHQ_TASKS": '["storm_tasks", "not_installed_anywhere"]',
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(self.folder), os.getenv("PYTHONPATH")])
+            ),
             "TMPDIR": str(self.scratch),
             MARK: self.mark,
         }
@@ -171,9 +194,8 @@ class Storm:
 
     def start_worker(self, number: int) -> None:
         """Starts a worker on the line of this number."""
-        self._celery(
-            f"worker{number}", self.proxies[number].port, "-Q", "batchq.llm", "-c", str(SLOTS)
-        )
+        options = ("-Q", "batchq.llm,batchq.cpu", "-c", str(SLOTS))
+        self._celery(f"worker{number}", self.proxies[number].port, *options)
 
     def start_coordinator(self) -> None:
         """Starts the coordinator."""
@@ -202,8 +224,10 @@ class Storm:
         happenings = [
             *(self.kill_worker, self.stop_worker, self.cut_line, self.replace_worker),
             *(self.kill_coordinator, self.kill_redis, self.stop_redis, self.restart_redis),
+            self.send_nonsense,
         ]
         pending: list[Callable[[], None]] = []
+        self.send_nonsense()
         while time.monotonic() < end and not is_over():
             if not pending:  # each of them before any comes again
                 pending = self.rng.sample(happenings, len(happenings))
@@ -275,6 +299,17 @@ class Storm:
             self.exposed += WORKERS * SLOTS
         self._stop_for("redis", seconds)
 
+    def send_nonsense(self) -> None:
+        """Puts what is no message of ours into each queue, and ours once more."""
+        self.tell("nonsense into the queues")
+        ours = signer_of("", self.settings.broker_url)
+        assert ours is not None
+        with redis.Redis(port=self.redis_port, password=self.password) as client:
+            for queue in ("batchq.llm", "batchq.cpu", "batchq.control"):
+                real: Any = client.lindex(queue, self.rng.choice((0, -1)))
+                for one in nonsense.messages(self.rng, real, ours):
+                    (client.lpush if self.rng.random() < 0.5 else client.rpush)(queue, one)
+
     def _pick(self) -> int:
         return self.rng.randrange(WORKERS)
 
@@ -334,19 +369,12 @@ class Storm:
     def problems(self, info: RunInfo) -> Iterator[str]:
         """What is not as it should be after the run."""
         folder = open_folder(info.folder)
-        counts = Counter(outcome.index for outcome in folder.outcomes(1))
-        if missing := set(range(self.items)) - set(counts):
-            yield f"{len(missing)} items are missing: {sorted(missing)[:10]}"
-        if twice := [index for index, times in counts.items() if times > 1]:
-            yield f"{len(twice)} items are there twice: {twice[:10]}"
-        rows = sum(1 for _ in folder.read_collated(1))
-        errors = "01_errors.json"
-        failed = json.loads(folder.files.read(errors)) if folder.files.exists(errors) else []
-        if rows + len(failed) != self.items:
-            yield f"{rows} rows and {len(failed)} errors are not {self.items} items"
+        rows, errors = yield from self._uneven(folder, 1, self.items)
+        _, hurt = yield from self._uneven(folder, 2, HURTFUL)
+        yield from nonsense.wrong_reasons(hurt, self.hurtful)
         stats = self.stats()
         paid_twice = stats["duplicates"] + stats["repeats_in_flight"]
-        print(f"{rows} ok, {len(failed)} failed: {Counter(row['error'] for row in failed)}")
+        print(f"{rows} ok, {len(errors)} failed: {Counter(row['kind'] for row in errors)}")
         print(f"{stats['accepted']} calls, {paid_twice} paid twice, {self.exposed} were at risk")
         if paid_twice > self.exposed:
             yield f"{paid_twice} calls were paid twice, {self.exposed} were in hands that were hit"
@@ -360,6 +388,20 @@ class Storm:
         temporary = [path.name for path in Path(info.folder, "state", "tmp").glob("*")]
         if temporary:
             yield f"temporary files in the run folder: {len(temporary)}"
+
+    def _uneven(self, folder: Any, step: int, items: int) -> Any:
+        """Items of a step that are not there once; returns how many rows and which errors."""
+        counts = Counter(outcome.index for outcome in folder.outcomes(step))
+        if missing := set(range(items)) - set(counts):
+            yield f"step {step}: {len(missing)} items are missing: {sorted(missing)[:10]}"
+        if twice := [index for index, times in counts.items() if times > 1]:
+            yield f"step {step}: {len(twice)} items are there twice: {twice[:10]}"
+        rows = sum(1 for _ in folder.read_collated(step))
+        path = f"{step:02d}_errors.json"
+        errors = json.loads(folder.files.read(path)) if folder.files.exists(path) else []
+        if rows + len(errors) != items:
+            yield f"step {step}: {rows} rows and {len(errors)} errors are not {items} items"
+        return rows, errors
 
     def leftovers(self) -> Iterator[str]:
         """What is still there when everything was stopped."""

@@ -304,3 +304,12 @@ def test_only_one_holds_the_lock_of_a_run(redis_ledger):
 
     with redis_ledger.lock(RUN) as again:
         assert again
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"", b"\xff", b"[1]", b'{"headers": {"sent_at": "x"}}', b"[" * 10**5]
+)
+def test_nonsense_at_the_head_of_a_queue_counts_as_old(redis_ledger, redis_client, nonsense):
+    redis_client.lpush("q", nonsense)
+
+    assert redis_ledger.oldest_message("q") == 0.0
