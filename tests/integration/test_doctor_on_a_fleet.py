@@ -9,7 +9,7 @@ import pytest
 from batchq.cli.checkup import check_flower, check_processes, check_sights
 from batchq.ports import RunRecord, RunState
 from batchq.queue import probe
-from batchq.queue.probe import SEEN, token_file
+from batchq.queue.probe import SEEN, ask, token_file
 from batchq.version import __version__
 
 KEY = "DOCTOR_TEST_KEY"
@@ -32,7 +32,9 @@ def test_doctor_asks_every_process_for_its_version_clock_keys_and_folders(
     cluster.services.catalog.put_run(record)
     cluster.worker("-Q", "batchq.llm", "-P", "threads", "-c", "3", env={KEY: "sk-secret"})
     cluster.worker("-Q", "batchq.llm", "-P", "prefork", "-c", "1")
-    wait_for(lambda: len(ledger.alive()) == 3, "all are alive", 30)
+    wait_for(lambda: len(ledger.alive()) == 3, "all are alive", 60)
+    settings = cluster.services.settings
+    wait_for(lambda: len(ask(settings, [], [], expected=3)) == 3, "all answer", 60)
     about = {"role": "worker", "host": "elsewhere", "queues": "batchq.llm", "slots": 4}
     ledger.beat("worker-elsewhere-1", 60, about | {"version": "0.0.9", "skew_s": -12.4})
 
