@@ -465,6 +465,20 @@ class BatchRecord:
     avg_confidence: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """What the items of a step took that were not from the cache: means, and how they spread."""
+
+    items: int
+    failed: int
+    attempts: float
+    duration_s: float
+    input_tokens: float
+    output_tokens: float
+    input_spread: float
+    output_spread: float
+
+
 class Catalog(Protocol):
     """An index of runs; `batchq catalog rebuild` makes it again from the run folders."""
 
@@ -492,6 +506,10 @@ class Catalog(Protocol):
         self, run: str, *, step: int | None = None, state: str | None = None, limit: int = 1000
     ) -> list[Mapping[str, Any]]:
         """Rows of a run's items, in input order: id, index, step, state, error, tokens, cost."""
+        ...
+
+    def figures(self, run: str, step: int) -> StepFigures:
+        """What the items of a step took."""
         ...
 
 

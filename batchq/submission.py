@@ -12,12 +12,13 @@ from batchq.changes import work_changes
 from batchq.errors import RunNotFound, StoreError, UsageError
 from batchq.kept import answers_in, has_cache
 from batchq.labels import DEFAULT_LABEL
+from batchq.learned import Lesson, learn
 from batchq.lock import manifest_lock
 from batchq.lookup import find, stays_alive
 from batchq.manifest import Manifest
 from batchq.plan import Plan
 from batchq.ports import RunInfo, RunRecord, RunState
-from batchq.reuse import Review, create_takeover, review_plan
+from batchq.reuse import Review, create_takeover, review_plan, scaled_plan
 from batchq.runs import create_run, load_run, open_folder, open_outputs, reopen_run
 from batchq.scalars import NEWEST
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
@@ -126,6 +127,17 @@ def review(plan: Plan, settings: Settings) -> Review:
         if skipping(plan):
             raise
         return replace(review_plan(plan, None, ask=ask), problem=str(error))
+
+
+def lessons(review: Review, settings: Settings) -> list[Lesson]:
+    """What the version before teaches about a plan; nothing where there is none."""
+    if review.base is None:
+        return []
+    folder, before = review.base.folder, review.base.plan
+    summaries = {step.spec.number: folder.summary(step.spec.number) for step in before.steps}
+    catalog = build_services(settings, patience_s=COMMAND_PATIENCE_S).catalog
+    run = folder.read_metadata().run
+    return learn(scaled_plan(review), before, run, summaries, catalog)
 
 
 def summary_lines(review: Review) -> list[str]:

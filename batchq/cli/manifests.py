@@ -193,15 +193,19 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
 
 
 def _show(review: Review, *, as_json: bool, kept: str = "") -> None:
-    from batchq.cli.reuse import reuse_json, reuse_lines
+    from batchq.cli.reuse import lesson_json, lesson_lines, reuse_json, reuse_lines
     from batchq.reuse import scaled_plan
+    from batchq.settings import load_settings
+    from batchq.submission import lessons
 
-    plan = scaled_plan(review)
+    plan, learned = scaled_plan(review), lessons(review, load_settings())
     if as_json:
-        put_json(_plan_json(plan) | {"reuse": reuse_json(review), "plan": kept or None})
+        more = {"seen": lesson_json(learned), "reuse": reuse_json(review), "plan": kept or None}
+        put_json(_plan_json(plan) | more)
         return
     *lines, last = plan_lines(plan)
-    for line in (*lines, *reuse_lines(review), last):
+    base = review.base.name if review.base else ""
+    for line in (*lines, *lesson_lines(base, learned), *reuse_lines(review), last):
         put(line)
     if review.problem:
         say(f"warning: no version is compared with: {review.problem}")

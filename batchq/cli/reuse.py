@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from batchq.cli.output import put, put_json, table
+from batchq.cli.output import count, duration, money, put, put_json, table
 
 if TYPE_CHECKING:
+    from batchq.learned import Lesson
+    from batchq.outcome import Usage
     from batchq.ports import RunInfo
     from batchq.reuse import Review, StepReview
 
@@ -20,6 +23,65 @@ def reuse_lines(review: Review) -> list[str]:
     if review.base is None and not has_reused:
         return []
     return [f"reuse  {line}" for line in summary_lines(review)]
+
+
+def lesson_lines(base: str, lessons: list[Lesson]) -> list[str]:
+    """What the version before took, and what that says of this one."""
+    if not lessons:
+        return []
+    lines = [f"seen in {base}"]
+    for one in lessons:
+        seen = one.seen
+        tokens = f"{seen.input_tokens:,.0f} + {seen.output_tokens:,.0f} tokens"
+        lines.append(
+            f"  {one.step.spec.name}: {count(seen.items, 'item')}, {tokens}, "
+            f"{duration(seen.duration_s)} and {seen.attempts:.2f} tries each, "
+            f"{seen.failed / seen.items:.1%} failed"
+        )
+        if one.cost is not None and one.cost.expected:
+            low, high = money(one.cost.low), money(one.cost.high)
+            lines.append(f"    at that about {money(one.cost.expected)}, {low} to {high}")
+        was, planned = one.was, one.planned
+        if was.calls:
+            lines.append(f"    planned then {_usage(planned)}; it was {_usage(was)}")
+    return lines
+
+
+def _usage(usage: Usage) -> str:
+    return (
+        f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens, "
+        f"{money(usage.cost_usd, usage.unpriced_calls)}"
+    )
+
+
+def lesson_json(lessons: list[Lesson]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [
+        {
+            "step": one.step.spec.name,
+            "items": one.seen.items,
+            "failed": one.seen.failed,
+            "per_item": {
+                "attempts": one.seen.attempts,
+                "duration_s": one.seen.duration_s,
+                "input_tokens": one.seen.input_tokens,
+                "output_tokens": one.seen.output_tokens,
+            },
+            "cost_usd": None if one.cost is None else asdict(one.cost),
+            "planned": _usage_json(one.planned),
+            "was": _usage_json(one.was),
+        }
+        for one in lessons
+    ]
+
+
+def _usage_json(usage: Usage) -> dict[str, Any]:
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": usage.cost_usd,
+    }
 
 
 def reuse_json(review: Review) -> dict[str, Any]:

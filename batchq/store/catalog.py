@@ -6,14 +6,15 @@ in-memory twin for tests.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Double, Engine, cast, delete, func, select
 
-from batchq.outcome import Outcome, Summary, Usage
-from batchq.ports import BatchRecord, RunRecord, RunState, iso
+from batchq.outcome import Outcome, State, Summary, Usage
+from batchq.ports import BatchRecord, RunRecord, RunState, StepFigures, iso
 from batchq.store.database import explained, open_engine, upsert
 from batchq.store.tables import batches, items, runs
 
@@ -94,6 +95,26 @@ class SqlCatalog:
         query = query.order_by(items.c.step, items.c.item_index).limit(limit)
         with explained(self._engine), self._engine.connect() as connection:
             return [item_of(row) for row in connection.execute(query).mappings()]
+
+    def figures(self, run: str, step: int) -> StepFigures:
+        """What the items of a step took that were tried: means, and standard deviations."""
+        tried = select(items).where(items.c.run == run, items.c.step == step, items.c.attempts > 0)
+        rows = tried.subquery()
+        failed = func.count().filter(rows.c.state == State.FAILED.value)
+        tokens = rows.c.input_tokens, rows.c.output_tokens
+        # In floating point: a sum of squares of whole numbers may be larger than the column's type.
+        means = [func.avg(one) for one in (rows.c.attempts, rows.c.duration_ms, *tokens)]
+        squares = [func.avg(cast(one, Double) * cast(one, Double)) for one in tokens]
+        query = select(func.count(), failed, *means, *squares).select_from(rows)
+        with explained(self._engine), self._engine.connect() as connection:
+            count, bad, *found = connection.execute(query).one()
+        attempts, duration, *known = (float(one or 0) for one in found)
+        means_of, squares_of = known[:2], known[2:]
+        spreads = [
+            math.sqrt(max(0.0, square - mean**2))
+            for mean, square in zip(means_of, squares_of, strict=True)
+        ]
+        return StepFigures(count, bad, attempts, duration / 1000, *means_of, *spreads)
 
 
 def _summary_row(summary: Summary) -> dict[str, Any]:

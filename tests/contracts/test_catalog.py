@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from batchq.errors import StoreError
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import OutputSpec, StageSpec, StepSpec
-from batchq.ports import BatchRecord, Catalog, RunRecord, RunState
+from batchq.ports import BatchRecord, Catalog, RunRecord, RunState, StepFigures
 from batchq.store import Outputs, SqlCatalog, open_catalog
 from batchq.store.listing import ItemFilter, Listing, RunFilter
 from batchq.store.records import batch_record, rebuild
@@ -154,6 +154,28 @@ def test_a_batch_that_is_put_again_replaces_its_row_and_its_items(catalog: SqlCa
     assert [(row["batch_id"], row["total_indicators"]) for row in stats] == [
         ("run1/1/0", 2), ("run1/1/1", 4),
     ]  # fmt: skip
+
+
+def test_figures_are_of_the_items_that_were_tried(catalog: SqlCatalog) -> None:
+    tried = (Attempt(1, 1.0, 1.0),)
+    some = [
+        Outcome("a", 0, State.OK, output={}, usage=Usage(1, 100, 10, 5), attempts=tried,
+                started_at=1.0, ended_at=2.0),
+        Outcome("b", 1, State.OK, output={}, usage=Usage(2, 300, 10, 5), attempts=tried * 2,
+                started_at=1.0, ended_at=4.0),
+        Outcome("c", 2, State.OK, output={}, started_at=1.0, ended_at=9.0),
+        Outcome("d", 3, State.FAILED, error=ItemError("timeout", "x"), attempts=tried * 3,
+                usage=Usage(3, 2_000_000_000_000, 10, 5), started_at=1.0, ended_at=3.0),
+    ]  # fmt: skip
+    catalog.put_batch(batch(some=some[:3]), some[:3])
+    catalog.put_batch(batch("other", some=some), some)
+
+    found = catalog.figures("run1", 1)
+
+    assert found == StepFigures(2, 0, 1.5, 2.0, 200.0, 10.0, 100.0, 0.0)
+    assert catalog.figures("other", 1).failed == 1
+    assert catalog.figures("other", 1).input_tokens == pytest.approx(2e12 / 3, rel=1e-6)
+    assert catalog.figures("run1", 2) == StepFigures(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_a_run_that_is_removed_is_gone_with_all_of_it_and_the_others_stay(
