@@ -14,7 +14,8 @@ from batchq.queue.names import CONTROL_QUEUE
 from batchq.settings import Settings, load_settings
 
 POOLS = ("threads", "gevent", "prefork")
-QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+QUIET = ("--without-gossip", "--without-mingle")
+"""Heartbeats stay: without them a worker cannot be asked for events of tasks, as Flower asks."""
 
 _metrics_option = click.option(
     "--metrics-port",

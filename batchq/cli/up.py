@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from urllib.error import URLError
 
 import click
@@ -69,10 +70,11 @@ def up_command(
         if stack.is_private:
             stack.serve_run(NAME)
         # The others have no port: it would be the same one.
-        stack.launch_worker("coordinator", CONTROL_QUEUE, "threads", 1, _metrics_env(metrics))
+        launch = partial(stack.launch_worker, is_watched=bool(port))
+        launch("coordinator", CONTROL_QUEUE, "threads", 1, _metrics_env(metrics))
         llm, cpu = DEFAULT_QUEUES
-        stack.launch_worker("llm", llm, "threads", concurrency, _metrics_env(0))
-        stack.launch_worker("cpu", cpu, "prefork", processes, _metrics_env(0))
+        launch("llm", llm, "threads", concurrency, _metrics_env(0))
+        launch("cpu", cpu, "prefork", processes, _metrics_env(0))
         if port:
             _launch_flower(stack, port)
             stack.wait_for_redis()

@@ -73,14 +73,26 @@ def decode_part(data: Mapping[str, object]) -> Part:
 
 
 def worker_part(
-    name: str, queue: str, pool: str, slots: int, *, logs: Path, env: Mapping[str, str], level: str
+    name: str,
+    queue: str,
+    pool: str,
+    slots: int,
+    *,
+    logs: Path,
+    env: Mapping[str, str],
+    level: str,
+    is_watched: bool = False,
 ) -> Part:
-    """A Celery worker of one queue; `name` is its node name and its log's."""
+    """A Celery worker of one queue; `name` is its node name and its log's.
+
+    One that is watched can be asked for events of its tasks: Celery's have no way to send them
+    that send no heartbeats.
+    """
     pidfile = str(logs / f"{name}.pid")
     argv = (
         *("-Q", queue, "-P", pool, "-c", str(slots), "-n", f"{name}-{os.getpid()}@%h"),
-        *("-l", level, "--without-gossip", "--without-mingle", "--without-heartbeat"),
-        *("--pidfile", pidfile),
+        *("-l", level, "--without-gossip", "--without-mingle", "--pidfile", pidfile),
+        *(() if is_watched else ("--without-heartbeat",)),
     )
     log = str(logs / f"{name}.log")
     return Part(name, argv, log, Rank.WORKER, env, pidfile=pidfile, module=WORKER)

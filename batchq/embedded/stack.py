@@ -109,13 +109,31 @@ class Stack:
         self._write(command)
 
     def launch_worker(
-        self, name: str, queue: str, pool: str, slots: int, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        queue: str,
+        pool: str,
+        slots: int,
+        env: Mapping[str, str] | None = None,
+        *,
+        is_watched: bool = False,
     ) -> None:
         """Starts a Celery worker of one queue."""
         level = self.settings.log_level
         own = {"PYTHONPATH": _python_path(), "TMPDIR": str(self._scratch_folder())}
         whole = {**self.env, **own, **(env or {})}
-        self.launch(worker_part(name, queue, pool, slots, logs=self.logs, env=whole, level=level))
+        self.launch(
+            worker_part(
+                name,
+                queue,
+                pool,
+                slots,
+                logs=self.logs,
+                env=whole,
+                level=level,
+                is_watched=is_watched,
+            )
+        )
 
     def _scratch_folder(self) -> Path:
         """Where workers keep temporary files, which they may not live to remove.

@@ -152,7 +152,7 @@ class Reader:
             self._looks[seen.run] = looks
             if len(self._looks) > _KEPT:
                 self._looks.popitem(last=False)
-            if looks and look.ok + look.failed < looks[-1].ok + looks[-1].failed:
+            if looks and (look.ok < looks[-1].ok or look.failed < looks[-1].failed):
                 looks.clear()  # a retry took failures back
             if not looks or look.at > looks[-1].at:
                 looks.append(look)

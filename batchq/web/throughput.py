@@ -80,7 +80,8 @@ def live_spans(
     failed -= sum(one.failed for one in early)
     found = [*early, BatchSpan(0, since, first.at, max(0, ok), max(0, failed))]
     for one, after in pairwise(looks):
-        found.append(BatchSpan(0, one.at, after.at, after.ok - one.ok, after.failed - one.failed))
+        ok, failed = max(0, after.ok - one.ok), max(0, after.failed - one.failed)
+        found.append(BatchSpan(0, one.at, after.at, ok, failed))
     return [one for one in found if one.ok > 0 or one.failed > 0]
 
 

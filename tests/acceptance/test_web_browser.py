@@ -89,7 +89,7 @@ def test_a_person_logs_in_watches_a_run_mends_it_compares_and_changes_a_limit(
     assert submitted.returncode == 0, submitted.stderr
 
     # Flower, behind its login, has the runs in its menu.
-    page.goto(url)
+    page.goto(f"{url}/tasks")
     page.get_by_role("link", name="Runs", exact=True).click()
     page.get_by_role("link", name="words@v0").click()
 
@@ -130,12 +130,17 @@ def test_a_person_logs_in_watches_a_run_mends_it_compares_and_changes_a_limit(
     expect(page.locator(".counts .changed")).to_contain_text("7")
     expect(page.locator("ins").first).to_have_text("!")
 
+    # Since somebody looked at Flower's tasks, workers tell of them: an item leads to its task.
+    page.get_by_role("link", name="Its story").first.click()
+    page.get_by_role("link", name="Its task in Flower").click()
+    expect(page.locator("body")).to_contain_text("batchq.run_item")
+
     # A limit, for all hosts.
     limits = Limits((RateLimit("rpm", "requests", 60.0, 60.0),))
     desk.announce(
         redis_client, ProviderSpec("llm", "openai", "http://127.0.0.1/v1", "m", limits=limits)
     )
-    page.get_by_role("link", name="Limits", exact=True).click()
+    page.goto(f"{url}/limits")
     page.get_by_label("Amount").fill("90")
     page.get_by_role("button", name="Set for all hosts").click()
     expect(page.locator("main")).to_contain_text("rpm of llm is 90 now, for all hosts.")

@@ -46,6 +46,14 @@ def test_a_run_that_is_watched_is_drawn_by_what_was_seen_of_it() -> None:
     ]
 
 
+def test_nothing_is_drawn_below_the_ground_where_a_retry_takes_failures_back() -> None:
+    looks = [Look(20.0, 30, 2), Look(22.0, 32, 0)]
+
+    found = live_spans([], looks, 0.0)
+
+    assert [(one.ok, one.failed) for one in found] == [(30, 2), (2, 0)]
+
+
 @given(st.fixed_dictionaries({name: st.integers(0, 10**7) for name in
                               ("ok", "cached", "failed", "running", "rest")}))  # fmt: skip
 def test_a_bar_is_never_longer_than_it_is_and_shows_all_that_there_is(bar: dict[str, int]) -> None:
