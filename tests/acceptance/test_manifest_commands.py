@@ -30,7 +30,10 @@ SLOW = ("celery", "fsspec", "jinja2", "jsonschema", "pydantic", "redis", "reques
 
 
 def test_help_waits_for_no_slow_import() -> None:
-    code = f"import sys, batchq.__main__; batchq.__main__.main(); print({{*{SLOW}}} & {{*sys.modules}})"
+    code = (
+        "import sys, batchq.__main__ as batchq; batchq.main(); "
+        f"print({{*{SLOW}}} & {{*sys.modules}})"
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
