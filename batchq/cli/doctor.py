@@ -21,6 +21,7 @@ from batchq.errors import BatchqError, QueueError, StoreError
 from batchq.plan import is_remote
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings, load_settings
+from batchq.signing import is_local, signer_of
 
 if TYPE_CHECKING:
     from batchq.manifest import Manifest
@@ -123,6 +124,7 @@ def _check_redis(services: Services) -> Iterator[Finding]:
         "on" if str(info.get("aof_enabled")) == "1" else "off",
         "set appendonly yes, else a restart of Redis forgets what is in flight",
     )
+    yield _check_signatures(services)
     try:
         began = time.perf_counter()
         for _ in range(5):
@@ -133,6 +135,31 @@ def _check_redis(services: Services) -> Iterator[Finding]:
         return
     yield Finding(
         "latency", took_ms < SLOW_MS, f"{took_ms:.1f} ms", "put workers and Redis closer together"
+    )
+
+
+def _check_signatures(services: Services) -> Finding:
+    settings = services.settings
+    signer = signer_of(settings.signing_key, settings.broker_url)
+    ours = signer.name if signer else ""
+    others = sorted(
+        f"{about['host']} ({about['role']})"
+        for about in services.ledger.alive().values()
+        if about.get("signs", ours) != ours
+    )
+    if others:
+        return Finding(
+            "signed messages",
+            ok=False,
+            detail=f"another key on {', '.join(others)}",
+            advice="set the same BATCHQ_SIGNING_KEY, or password of the broker, everywhere",
+        )
+    made_of = "BATCHQ_SIGNING_KEY" if settings.signing_key else "the broker's password"
+    return Finding(
+        "signed messages",
+        ok=signer is not None or is_local(settings.broker_url),
+        detail=f"key {ours}, made of {made_of}" if signer else "none, there is no key",
+        advice="set BATCHQ_SIGNING_KEY everywhere, or give the broker a password",
     )
 
 

@@ -16,6 +16,7 @@ from batchq.errors import BatchqError
 from batchq.logs import log_context
 from batchq.queue import heart
 from batchq.queue.names import CONTROL_QUEUE
+from batchq.signing import signer_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,13 @@ class HeartbeatStep(bootsteps.StartStopStep):
         heart.start(services, name, **about, stop=self.stop_event, more=self._about)
 
     def _about(self) -> dict[str, Any]:
-        return {"active": active_items(), "skew_s": round(self.services.ledger.clock_skew_s(), 3)}
+        settings = self.services.settings
+        signer = signer_of(settings.signing_key, settings.broker_url)
+        return {
+            "active": active_items(),
+            "skew_s": round(self.services.ledger.clock_skew_s(), 3),
+            "signs": signer.name if signer else "",
+        }
 
     def stop(self, _worker: Any) -> None:
         """Stops beating, and leaves no count behind."""

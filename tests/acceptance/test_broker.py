@@ -196,6 +196,8 @@ def test_doctor_warns_of_a_redis_that_forgets(
 ) -> None:
     redis_client.config_set("maxmemory-policy", "allkeys-lru")
     redis_client.config_set("appendonly", "no")
+    stranger = {"role": "process", "host": "far", "signs": "01234567"}
+    redis_client.set("batchq:alive:far", json.dumps(stranger), ex=60)
     try:
         told = project.run("doctor", env=broker)
     finally:
@@ -205,6 +207,9 @@ def test_doctor_warns_of_a_redis_that_forgets(
     assert told.returncode == 6
     assert "FAIL  eviction: allkeys-lru\n      -> set maxmemory-policy noeviction" in told.stdout
     assert "FAIL  append-only file: off\n      -> set appendonly yes" in told.stdout
+    assert (
+        "FAIL  signed messages: another key on far (process)\n      -> set the s" in told.stdout
+    )
 
 
 def test_doctor_names_what_is_missing_and_never_a_key(project: Any, broker: dict[str, str]) -> None:
@@ -221,6 +226,7 @@ def test_doctor_names_what_is_missing_and_never_a_key(project: Any, broker: dict
     assert "FAIL  coordinator: none is alive" in without.stdout
     assert "FAIL  key of sim: the variable STUDIO_KEY is not set" in without.stdout
     assert "ok    eviction: noeviction" in without.stdout
+    assert re.search("ok    signed messages: key [0-9a-f]{8}, made of the broker's", without.stdout)
     assert "ok    key of sim: STUDIO_KEY is set" in with_key.stdout
     assert "sk-very-secret" not in with_key.stdout + with_key.stderr
 

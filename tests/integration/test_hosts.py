@@ -19,7 +19,9 @@ import redis
 
 from batchq.embedded.binary import find_redis_server
 
-ITEMS, SLOTS, CUT_S = 160, 2, 7.0
+CUT_S = float(os.environ.get("CUT_S", "7"))
+"""`make chaos` cuts for longer."""
+ITEMS, SLOTS = 20 + round(20 * CUT_S), 2
 TASKS = """
     import os, time
     from pathlib import Path
