@@ -79,6 +79,7 @@ class Stack:
             "BATCHQ_CATALOG_URL": settings.effective_catalog_url,
             "BATCHQ_CACHE_URL": self.settings.cache_url,
             "BATCHQ_SIGNING_KEY": settings.signing_key,
+            "BATCHQ_METRICS_PORT": "0",  # it would be the same one for all
         }
 
     def _launch_redis(self, *, keeps_password: bool) -> None:
