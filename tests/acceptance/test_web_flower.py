@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 import requests
 
-from batchq.web.in_flower import has_known_menu, with_entry
+from batchq.cli.pages import flower_command
+from batchq.errors import UsageError
+from batchq.web.in_flower import has_known_menu, read_options, with_entry
 
 FLOWERS = ("/", "/workers", "/tasks", "/broker")
 OURS = ("/runs", "/compare", "/limits")
@@ -63,16 +66,21 @@ def test_flower_keeps_its_pages_and_has_ours_behind_its_login(project: Any, redi
 
 
 def test_flower_stays_on_this_machine_unless_there_is_a_login(project: Any, redis_url: str) -> None:
-    env = {"BATCHQ_BROKER_URL": redis_url}
+    public = project.run("flower", "--address=0.0.0.0", env={"BATCHQ_BROKER_URL": redis_url})
 
-    public = project.run("flower", "--address=0.0.0.0", env=env)
-    unknown = project.run("flower", "--prot=1", env=env)
-    lonely = project.run("flower")
-
-    assert (public.returncode, unknown.returncode, lonely.returncode) == (2, 2, 2)
+    assert public.returncode == 2
     assert "Set a login" in public.stderr
-    assert "--prot=1: Flower has no such option" in unknown.stderr
-    assert "`batchq web` shows the runs of this folder" in lonely.stderr
+
+
+def test_an_option_that_flower_does_not_have_and_a_want_of_a_broker_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("BATCHQ_BROKER_URL", raising=False)
+
+    with pytest.raises(UsageError, match="--prot=1: Flower has no such option"):
+        read_options(["--prot=1"])
+    with pytest.raises(UsageError, match="`batchq web` shows the runs of this folder"):
+        flower_command.main([], standalone_mode=False)
 
 
 def test_a_menu_that_is_not_known_is_left_alone() -> None:

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 RUNS = ("words@v0", "words", "words@latest", "words@v1", "")  # the last: whatever comes
 FEW = hypothesis.settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     database=None,
     phases=[Phase.explicit, Phase.generate],
