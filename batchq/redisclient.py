@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from batchq.sentinels import is_sentinel, parse_sentinels
+from batchq.sentinels import SentinelUrl, is_sentinel, parse_sentinels
+
+SENTINEL_TIMEOUT_S = 2.0
 
 
 def open_client(url: str, **options: Any) -> redis.Redis:
@@ -21,6 +25,16 @@ def open_client(url: str, **options: Any) -> redis.Redis:
     login = {"username": where.username or None, "password": where.password or None}
     options = {**options, **login, "db": where.database}
     open_sentinel: Any = Sentinel  # redis-py gives it no types
-    sentinel = open_sentinel(where.hosts, sentinel_kwargs=where.sentinel_options(), **options)
+    sentinel = open_sentinel(where.hosts, sentinel_kwargs=sentinel_options(where), **options)
     client: redis.Redis = sentinel.master_for(where.master)
     return client
+
+
+def sentinel_options(where: SentinelUrl) -> dict[str, Any]:
+    """How to talk to a Sentinel: one that does not answer at once is passed over."""
+    return {
+        **dict(where.login),
+        "socket_timeout": SENTINEL_TIMEOUT_S,
+        "socket_connect_timeout": SENTINEL_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }

@@ -10,7 +10,6 @@ the query.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 SCHEME = "sentinel"
@@ -30,21 +29,13 @@ class SentinelUrl:
     login: tuple[tuple[str, str], ...] = ()
 
     def celery_url(self) -> str:
-        """The same as Celery reads it: a URL for each Sentinel; the master is an option."""
+        """The same as Celery reads it: a URL for each Sentinel; the master is told apart."""
         login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@"
         user = login if self.username or self.password else ""
         return ";".join(
             f"{SCHEME}://{user}{_bracketed(host)}:{port}/{self.database}"
             for host, port in self.hosts
         )
-
-    def celery_options(self) -> dict[str, Any]:
-        """What Celery's transport and backend want to know besides."""
-        return {"master_name": self.master, "sentinel_kwargs": self.sentinel_options()}
-
-    def sentinel_options(self) -> dict[str, Any]:
-        """How to talk to a Sentinel: one that does not answer soon is passed over."""
-        return {**dict(self.login), "socket_timeout": 2.0, "socket_connect_timeout": 2.0}
 
 
 def is_sentinel(url: str) -> bool:

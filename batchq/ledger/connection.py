@@ -17,6 +17,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from batchq.errors import QueueError
 from batchq.redisclient import open_client
@@ -62,6 +63,8 @@ def or_queue_error(method: Callable[P, R]) -> Callable[P, R]:
                 "Celery's queues want them on one: give the address of a single Redis, or of "
                 "Sentinels"
             ) from error
+        except MasterNotFoundError as error:
+            raise QueueError("no Sentinel that answers knows a master by that name") from error
         except redis.RedisError as error:
             raise QueueError(f"Redis did not answer: {error}") from error
 

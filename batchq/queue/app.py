@@ -13,6 +13,7 @@ from kombu import Exchange, Queue
 from batchq.logs import JsonFormatter
 from batchq.queue.names import DEFAULT_QUEUES
 from batchq.queue.serializer import json_of
+from batchq.redisclient import sentinel_options
 from batchq.sentinels import is_sentinel, parse_sentinels
 from batchq.settings import Settings, backend_url, verified
 from batchq.signing import signer_of
@@ -97,7 +98,8 @@ def _places(broker: str) -> dict[str, Any]:
     url, backend = verified(broker), f"batchq.queue.backend:Backend+{backend_url(broker)}"
     if is_sentinel(broker):
         where = parse_sentinels(broker)
-        options, url = where.celery_options(), where.celery_url()
+        options = {"master_name": where.master, "sentinel_kwargs": sentinel_options(where)}
+        url = where.celery_url()
         backend = f"batchq.queue.backend:SentinelBackend+{url}"
     return {
         "broker_url": url,

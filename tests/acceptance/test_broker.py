@@ -207,9 +207,7 @@ def test_doctor_warns_of_a_redis_that_forgets(
     assert told.returncode == 6
     assert "FAIL  eviction: allkeys-lru\n      -> set maxmemory-policy noeviction" in told.stdout
     assert "FAIL  append-only file: off\n      -> set appendonly yes" in told.stdout
-    assert (
-        "FAIL  signed messages: another key on far (process)\n      -> set the s" in told.stdout
-    )
+    assert "FAIL  signed messages: another key on far (process)\n      -> set the s" in told.stdout
 
 
 def test_doctor_names_what_is_missing_and_never_a_key(project: Any, broker: dict[str, str]) -> None:

@@ -134,6 +134,11 @@ def test_a_freeze_whose_items_fail_half_way_leaves_nothing(folder: RunFolder) ->
     assert not folder.files.exists("state/01_items.jsonl")
 
 
+def test_an_item_that_no_message_holds_is_refused_by_its_id(folder: RunFolder) -> None:
+    with pytest.raises(PlanError, match=r"item 'b' has 16,777,2\d\d bytes, 16,777,216 are"):
+        folder.freeze_items(1, [Item("b", 0, "x" * 16 * 1024 * 1024)])
+
+
 def test_items_changed_after_the_submit_are_an_error_with_the_file_in_it(
     folder: RunFolder,
 ) -> None:

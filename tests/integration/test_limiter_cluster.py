@@ -13,6 +13,8 @@ import pytest
 import redis
 
 from batchq.embedded.binary import find_redis_server
+from batchq.errors import QueueError
+from batchq.ledger import RedisLedger, connect
 from batchq.limiter import RedisLimiter
 from batchq.limiter.keys import provider_key
 from batchq.plan import Limits, ProviderSpec, RateLimit
@@ -55,6 +57,14 @@ def test_limits_are_asked_seen_and_set_on_a_cluster(cluster: redis.RedisCluster)
     assert held.wait_s > 50
     use = {one.name: one for one in limiter.usage()}
     assert (use["one"].in_flight, use["two"].in_flight) == (0, 1)
+
+
+def test_a_cluster_is_no_broker_and_says_so(cluster: redis.RedisCluster) -> None:
+    port = cluster.get_primaries()[0].port
+    ledger = RedisLedger(connect(f"redis://127.0.0.1:{port}/0", patience_s=1))
+
+    with pytest.raises(QueueError, match="the broker is a part of a Redis Cluster"):
+        ledger.register("r1", {"created_at": "1"}, [])
 
 
 def _give_all_slots(port: int) -> None:

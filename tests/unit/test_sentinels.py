@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from batchq.redisclient import sentinel_options
 from batchq.sentinels import SentinelUrl, parse_sentinels
 
 WHOLE = "sentinel://us%3Aer:p%40ss@one:26379,two,[::1]:7000/main/2?sentinel_password=s%2Bt"
@@ -20,15 +21,14 @@ def test_a_url_names_sentinels_and_what_to_ask_them_for() -> None:
     )
 
 
-def test_celery_gets_a_url_a_sentinel_and_the_master_as_an_option() -> None:
+def test_celery_gets_a_url_for_each_sentinel() -> None:
     found = parse_sentinels(WHOLE)
 
     assert found.celery_url() == (
         "sentinel://us%3Aer:p%40ss@one:26379/2;sentinel://us%3Aer:p%40ss@two:26379/2;"
         "sentinel://us%3Aer:p%40ss@[::1]:7000/2"
     )
-    assert found.celery_options()["master_name"] == "main"
-    assert found.celery_options()["sentinel_kwargs"]["password"] == "s+t"
+    assert sentinel_options(found)["password"] == "s+t"
 
 
 def test_without_a_login_none_is_written() -> None:
