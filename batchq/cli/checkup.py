@@ -212,7 +212,7 @@ def check_flower() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield Finding("Flower", ok=False, detail="not installed", advice="pip install 'flower<2.3'")
         return
-    from batchq.web.in_flower import has_known_menu
+    from batchq.web.menu import has_known_menu
 
     is_known = version in SpecifierSet(FLOWER) and has_known_menu()
     yield Finding(

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from html import escape
+from pathlib import Path
 from typing import Any
 
 import flower.app
@@ -29,11 +29,8 @@ from batchq.metrics import publish
 from batchq.queue.names import DEFAULT_QUEUES
 from batchq.settings import Settings
 from batchq.web.app import MOST_BODY, make_site, require_login_form, routes
+from batchq.web.menu import MENU, with_entry
 from batchq.web.security import require_safe_address
-
-MENU = "navbar.html"
-_LIST, _END = '<ul class="app-nav navbar-nav">', "</ul>"
-_ENTRY = '<li class="nav-item"><a class="nav-link" href="{}/runs">Runs</a></li>\n'
 
 MOST_TASKS = 10_000
 """Tasks that Flower remembers by default: 100,000 of them take nearly 400 MiB."""
@@ -46,25 +43,6 @@ _TASK_PAGES = ("/tasks", "/task/", "/api/task")
 log = logging.getLogger("batchq.web")
 
 
-def with_entry(menu: str, prefix: str) -> str | None:
-    """Flower's menu with an entry for the runs; None if this is not the menu that we know."""
-    head, found, rest = menu.partition(_LIST)
-    items, end, tail = rest.partition(_END)
-    if not found or not end:
-        return None
-    return f"{head}{found}{items}{_ENTRY.format(escape(prefix))}{end}{tail}"
-
-
-def has_known_menu() -> bool:
-    """Whether the Flower that is installed has the menu that our entry goes into."""
-    try:
-        loader = tornado.template.Loader(flower.urls.settings["template_path"])
-        with open(f"{loader.root}/{MENU}", encoding="utf-8") as file:  # noqa: PTH123 (one line)
-            return with_entry(file.read(), "") is not None
-    except OSError:
-        return False
-
-
 class MenuLoader(tornado.template.Loader):
     """Flower's templates; the menu has our entry."""
 
@@ -74,8 +52,8 @@ class MenuLoader(tornado.template.Loader):
 
     def _create_template(self, name: str) -> tornado.template.Template:
         if name == MENU:
-            with open(f"{self.root}/{name}", encoding="utf-8") as file:  # noqa: PTH123 (as above)
-                menu = with_entry(file.read(), self._prefix)
+            text = (Path(self.root) / name).read_text(encoding="utf-8")
+            menu = with_entry(text, self._prefix)
             if menu is not None:
                 return tornado.template.Template(menu, name=name, loader=self)
             log.warning("Flower's menu is another one: the runs are at %s/runs", self._prefix)

@@ -10,7 +10,8 @@ import requests
 
 from batchq.cli.pages import flower_command
 from batchq.errors import UsageError
-from batchq.web.in_flower import has_known_menu, read_options, with_entry
+from batchq.web.in_flower import read_options
+from batchq.web.menu import has_known_menu, with_entry
 
 FLOWERS = ("/", "/workers", "/tasks", "/broker")
 OURS = ("/runs", "/compare", "/limits")
