@@ -26,6 +26,10 @@ from batchq.sentinels import SCHEME
 log = logging.getLogger(__name__)
 
 
+UNREAD = ("application/data", "application/text")
+"""Content that kombu takes as it is, whatever a process accepts."""
+
+
 class QoS(virtual.QoS):
     """Counts the messages that a worker holds, and puts them back when it stops."""
 
@@ -69,6 +73,9 @@ def _flaw_of(payload: Any) -> str:
         return "its envelope says nothing of its delivery"
     if not isinstance(headers, dict) or not isinstance(body, str):
         return "its envelope has no headers, or no body"
+    content = payload.get("content-type")
+    if not isinstance(content, str) or content in UNREAD:
+        return "it does not say how it is written"  # kombu would take it for ours as it is
     if len(body) * 3 // 4 > MAX_MESSAGE_BYTES:
         return f"{len(body) * 3 // 4:,} bytes are too many"
     return "it is packed" if headers.get("compression") else ""

@@ -100,6 +100,8 @@ def messages(rng: random.Random, real: bytes | None, ours: Signer) -> list[str |
         {**found, "headers": {**found["headers"], "task": "batchq.collate_batch"}},
         {**found, "headers": {**found["headers"], "eta": "never", "timelimit": "soon"}},
         {**found, "properties": {}},
+        {**found, "content-type": None, "content-encoding": "binary"},
+        {**found, "content-type": "application/data", "content-encoding": "binary"},
     ]
     wrong = ['{"body": "?"}', "[1]", "null", "no JSON", b"\xff\xfe", "[" * 100_000, ""]
     made = [*(json.dumps(one) for one in altered), *wrong]

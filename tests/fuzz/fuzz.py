@@ -36,6 +36,11 @@ SEEDS = {
     "template": ["a {a} {d.e} {{b}}", "{", "}}{a}"],
     "jinja": ["{% for x in c %}{{ x }}{% endfor %}", "{{ d.e | tojson }}", "{% if"],
     "id": ["4001", "../../etc/passwd", "CON", "x" * 300],
+    "envelope": [
+        '{"body": "W10=", "headers": {"task": "t"}, "properties": {"delivery_tag": "1"}}',
+        '{"body": "x", "headers": {"compression": "zlib"}, "properties": {"delivery_tag": "1"}}',
+    ],
+    "broker": ["redis://:p@h:1/0", "sentinel://u:p@a:1,[::1]:2,c/main/1?sentinel_password=s"],
     "message": ['{"v": 1, "run": "r", "step": 1, "batch": 0, "index": 0, "id": "0", "data": 1}'],
 }
 
@@ -135,6 +140,44 @@ def message(text: str) -> None:
         is_told(error)
 
 
+def envelope(text: str) -> None:
+    from kombu.exceptions import ContentDisallowed, DecodeError
+
+    from batchq.queue.serializer import SIGNED_TYPE, json_of
+    from batchq.queue.transport import Channel, Message
+    from batchq.signing import Signer
+
+    json_of(Signer("a key of the fuzzer"))
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    message = Message(value, Channel.__new__(Channel))
+    message.accept = {SIGNED_TYPE}
+    try:
+        message.decode()
+    except (ContentDisallowed, DecodeError) as error:
+        is_told(error)
+    else:
+        raise AssertionError("nobody has signed it")
+
+
+def broker(text: str) -> None:
+    from pydantic import ValidationError
+
+    from batchq.settings import Settings, redis_client_url
+    from batchq.signing import is_local, signer_of
+
+    try:
+        Settings(broker_url=text)
+    except ValidationError as error:
+        is_told(error)
+        return
+    redis_client_url(text)
+    is_local(text)
+    signer_of("", text)
+
+
 TARGETS: dict[str, Callable[[str], None]] = {
     "manifest": manifest,
     "condition": condition,
@@ -143,6 +186,8 @@ TARGETS: dict[str, Callable[[str], None]] = {
     "jinja": jinja,
     "id": item_id,
     "message": message,
+    "envelope": envelope,
+    "broker": broker,
 }
 
 

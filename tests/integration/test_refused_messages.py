@@ -163,6 +163,8 @@ def test_messages_from_outside_run_nothing_and_the_worker_goes_on(
     push(json.dumps([[f"touch {mark}"], {}, {}]).encode(), task="celery.map")
     push(json.dumps([[{**GOOD, "data": "x" * 26_000_000}], {}, {}]).encode())
     push(zlib.compress(b"[" + b"0," * 50_000_000), compression="application/x-gzip")
+    push(json.dumps([[GOOD], {}, {}]).encode(), content_type="application/data")
+    push(json.dumps([[GOOD], {}, {}]).encode(), content_type=None)
     push(b"[" * 100_000)
     push(b"\xff\xfe not json")
     for text in ('{"body": "?"}', "[1]", "no JSON", b"\xff", "[" * 100_000):
