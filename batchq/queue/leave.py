@@ -37,21 +37,20 @@ class LeaveStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **_: Any) -> None:
         self._app = worker.app
+        self._leaving = threading.Event()
         self._hurry = threading.Event()
-        self._is_leaving = False
 
     def start(self, _worker: Any) -> None:
         """Listens for the word."""
+        # Now, for the word comes in a signal's handler, where gevent lets no thread be started.
+        threading.Thread(target=self._break_off, name="batchq-leave", daemon=True).start()
         worker_shutting_down.connect(self._told, weak=False)
 
     def _told(self, **_: Any) -> None:
-        if self._is_leaving:
-            self._hurry.set()
-            return
-        self._is_leaving = True
-        threading.Thread(target=self._break_off, name="batchq-leave", daemon=True).start()
+        (self._hurry if self._leaving.is_set() else self._leaving).set()
 
     def _break_off(self) -> None:
+        self._leaving.wait()
         grace_s = self._app.settings.grace_s
         told = self._hurry.wait(grace_s)
         why = "told twice to end" if told else f"not done within {grace_s:g} s"

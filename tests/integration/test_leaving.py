@@ -49,7 +49,7 @@ def test_workers_that_are_replaced_one_by_one_under_load_lose_nothing(cluster: A
     assert calls(cluster) == Counter(range(1, 121))
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", ["threads", "prefork", "gevent"])
 def test_items_that_do_not_end_are_handed_back_after_the_grace_or_a_second_word(
     cluster: Any, monkeypatch: pytest.MonkeyPatch, pool: str
 ) -> None:
