@@ -8,9 +8,10 @@ from batchq.ledger.connection import connect
 from batchq.ledger.memory import MemoryBudgets, MemoryLedger
 from batchq.ledger.outbox import RedisOutbox
 from batchq.ledger.progress import RedisProgress
-from batchq.ledger.redis import RedisLedger, summary_of
+from batchq.ledger.redis import RedisLedger
 from batchq.ledger.schedules import RedisSchedules
 from batchq.ledger.tallies import RedisTallies
+from batchq.ledger.worker import summary_of
 
 __all__ = [
     "MemoryBudgets",

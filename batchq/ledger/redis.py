@@ -6,10 +6,8 @@ import json
 import math
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -20,9 +18,10 @@ from redis.lock import Lock
 
 from batchq.ledger import keys
 from batchq.ledger.connection import or_queue_error
-from batchq.outcome import Json, Outcome, Summary, Usage
+from batchq.ledger.worker import RedisWorkerLedger, amounts
+from batchq.outcome import Outcome, Summary
 from batchq.plan import StepSpec, decode, encode
-from batchq.ports import LATER, TRIED, Claim, ClaimResult, ItemRef, Lease, OpenBatch, RunState
+from batchq.ports import LATER, TRIED, Lease, OpenBatch, RunState
 from batchq.signing import NotSigned, Signer
 
 LOCK_S = 15.0
@@ -49,11 +48,9 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
 FORGET_AFTER_S = 24 * 3600  # a finished run can still be watched for a day
-SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
-USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
 
 
-class RedisLedger:
+class RedisLedger(RedisWorkerLedger):
     """Implements both sides of the ledger; safe to share between threads."""
 
     def __init__(
@@ -63,110 +60,10 @@ class RedisLedger:
         *,
         signer: Signer | None = None,
     ) -> None:
-        self.client = client
-        self._signer = signer  # without one, what others wrote is taken as ours
-        self._on_end = on_end  # is told of each outcome that is kept
-        folder = Path(__file__).parent
-        self._claim = client.register_script((folder / "claim.lua").read_text("utf-8"))
-        self._commit = client.register_script((folder / "commit.lua").read_text("utf-8"))
+        super().__init__(client, on_end, signer=signer)
         self._rest = client.register_script(REST)
         self._halt = client.register_script(HALT)
         self._reopen = client.register_script(REOPEN)
-        self._specs: dict[tuple[str, int], StepSpec] = {}
-
-    # The worker's side.
-
-    @or_queue_error
-    def claim(self, ref: ItemRef, owner: str) -> ClaimResult:
-        """See ports.WorkerLedger."""
-        reply = self._claim(
-            keys=[
-                keys.run(ref.run),
-                keys.open_batches(ref.run),
-                keys.outcomes(ref.run, ref.step, ref.batch),
-                keys.leases(ref.run, ref.step, ref.batch),
-                keys.checkpoints(ref.run, ref.step, ref.batch),
-            ],
-            args=[
-                *(f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE),
-                *(uuid.uuid4().hex[:12], TRIED),
-            ],
-        )
-        kept = {
-            stage: json.loads(value) for stage, value in zip(reply[3::2], reply[4::2], strict=True)
-        }
-        has_budget = len(reply) > 2 and bool(reply[2])
-        return ClaimResult(Claim(reply[0]), kept, int(reply[1]), has_budget)
-
-    @or_queue_error
-    def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:
-        """See ports.WorkerLedger."""
-        key = keys.checkpoints(ref.run, ref.step, ref.batch)
-        self.client.hset(key, f"{ref.index}:{stage}", json.dumps(value))
-
-    @or_queue_error
-    def commit(self, ref: ItemRef, outcome: Outcome) -> bool:
-        """See ports.WorkerLedger."""
-        line = ""
-        if outcome.error is not None:
-            line = f"{outcome.item_id}: {outcome.error.kind}: {outcome.error.message[:200]}"
-        counted = [pair for pair in _amounts(Summary.of(outcome)) if pair[1]]
-        amounts = [part for pair in counted for part in pair]
-        kept = self._commit(
-            keys=[
-                keys.run(ref.run),
-                keys.open_batches(ref.run),
-                keys.outcomes(ref.run, ref.step, ref.batch),
-                keys.leases(ref.run, ref.step, ref.batch),
-                keys.counters(ref.run, ref.step),
-                keys.recent(ref.run),
-            ],
-            args=[f"{ref.step}:{ref.batch}", ref.index, encode(outcome), line, ref.step, *amounts],
-        )
-        if kept:
-            self._on_end(self._specs.get((ref.run, ref.step)), outcome)
-        return bool(kept)
-
-    @or_queue_error
-    def release(self, ref: ItemRef, *, starts: int = 0, until: float = 0.0) -> None:
-        """See ports.WorkerLedger."""
-        key, index = keys.leases(ref.run, ref.step, ref.batch), str(ref.index)
-        if until:
-            self.client.hset(key, index, f"{starts} {LATER} {until:.0f}")
-        else:
-            self.client.hdel(key, index)
-
-    @or_queue_error
-    def is_running(self, run: str) -> bool:
-        """See ports.WorkerLedger."""
-        return self.client.hget(keys.run(run), "state") == RunState.RUNNING.value
-
-    @or_queue_error
-    def beat(self, owner: str, ttl_s: float, about: Mapping[str, Any] | None = None) -> None:
-        """Says that `owner` is alive for `ttl_s` more seconds; `about` says who that is."""
-        self.client.set(keys.ALIVE + owner, json.dumps(about or {}), px=round(ttl_s * 1000))
-
-    @or_queue_error
-    def clock_skew_s(self) -> float:
-        """How far this host's clock is before that of Redis."""
-        before = time.time()
-        seconds, micros = self.client.time()
-        return (before + time.time()) / 2 - (seconds + micros / 1e6)
-
-    def spec(self, run: str, step: int) -> StepSpec | None:
-        """What a worker needs to know of a step; None if the run is unknown here.
-
-        Raises NotSigned for one that none of us wrote.
-        """
-        if (run, step) not in self._specs:
-            text = self.client.get(keys.step(run, step))
-            if text is None:
-                return None
-            if len(self._specs) > 256:
-                self._specs.clear()
-            opened = self._opened(keys.step(run, step), str(text))
-            self._specs[run, step] = decode(StepSpec, opened)
-        return self._specs[run, step]
 
     # The coordinator's side.
 
@@ -205,12 +102,6 @@ class RedisLedger:
     def _sealed(self, key: str, text: str) -> str:
         return self._signer.seal(key, text) if self._signer else text
 
-    def _opened(self, key: str, text: str) -> str:
-        try:
-            return self._signer.open(key, text) if self._signer else text
-        except NotSigned as error:
-            raise NotSigned(f"what Redis says of this run ({key}) is {error}") from error
-
     @or_queue_error
     def state(self, run: str) -> RunState | None:
         """Where a run stands; None if it is unknown here."""
@@ -245,7 +136,7 @@ class RedisLedger:
     ) -> None:
         """Sets the counters of a step whose items are known; `done` is in its folder already."""
         values: dict[str, int] = {"total": total, "batches": batches, "next": 0}
-        values.update(_amounts(done))
+        values.update(amounts(done))
         if max_failures is not None:
             values["max_failures"] = max_failures
         with self.client.pipeline() as pipe:
@@ -284,7 +175,7 @@ class RedisLedger:
         sent_at = round(time.time(), 3)
         with self.client.pipeline() as pipe:
             pipe.hset(keys.open_batches(run), f"{step}:{batch}", f"{sent_at:.3f} {dispatches}")
-            for name, amount in _amounts(uncounted):
+            for name, amount in amounts(uncounted):
                 if amount:
                     pipe.hincrby(keys.counters(run, step), name, amount)
             if outcomes:
@@ -501,16 +392,3 @@ def _keep(lock: Lock, ended: threading.Event) -> None:
             lock.reacquire()
         except redis.RedisError:
             return
-
-
-def _amounts(summary: Summary) -> Iterator[tuple[str, int]]:
-    for name in SUMMARY_COUNTERS:
-        yield name, getattr(summary, name)
-    for name in USAGE_COUNTERS:
-        yield name, getattr(summary.usage, name)
-
-
-def summary_of(counters: Mapping[str, int]) -> Summary:
-    """Reads a step's counters as a summary."""
-    usage = Usage(**{name: counters.get(name, 0) for name in USAGE_COUNTERS})
-    return Summary(**{name: counters.get(name, 0) for name in SUMMARY_COUNTERS}, usage=usage)
