@@ -418,6 +418,12 @@ def _adapter(kind: type[Any]) -> Any:
     return _adapters[kind]
 
 
+def prepare(*kinds: type[Any]) -> None:
+    """Does what the first `encode` or `decode` of these would: tens of ms each."""
+    for kind in kinds:
+        _adapter(kind)
+
+
 def is_remote(path: str) -> bool:
     """Whether a path is a URL such as s3://bucket/folder."""
     return "://" in path

@@ -17,6 +17,7 @@ import importlib
 import inspect
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -25,12 +26,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import batchq
 from batchq.embedded.forks import import_for_workers
 
-PRELOADED = (
-    *("batchq.__main__", "batchq.cli.submit", "batchq.queue.app", "batchq.store.catalog"),
-    *("batchq.submission", "batchq.rerun", "s3fs"),
-)
+OTHERS = ("s3fs", "batchq.embedded.supervisor", "batchq.simulator.__main__")
+LEFT_OUT = ("batchq.celery", "batchq.__main__", "batchq.simulator.__main__")
+"""An app of whoever imports it, and programs."""
+
 FORKED = ("batchq.embedded.supervisor", "batchq.simulator.__main__")
 """Modules that a command runs as programs, and that are forked from it here."""
 
@@ -96,7 +98,10 @@ def _become(module: str, told: Mapping[str, Any]) -> Forked:
 
 def serve(path: str) -> NoReturn:
     """Answers requests until it is killed."""
-    for name in (*PRELOADED, *FORKED):
+    for found in pkgutil.walk_packages(batchq.__path__, "batchq."):
+        if found.name not in LEFT_OUT and not found.name.startswith("batchq.examples"):
+            importlib.import_module(found.name)
+    for name in OTHERS:
         importlib.import_module(name)
     import_for_workers()
     assert threading.active_count() == 1  # a fork copies one thread only

@@ -7,6 +7,7 @@ more. A fork starts with all of it, also one that takes the place of a worker th
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -30,6 +31,15 @@ def import_for_workers() -> None:
     for name in (*WARM, *_LATER):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    with contextlib.suppress(Exception):
+        from batchq.outcome import Outcome
+        from batchq.plan import Plan, StepSpec, prepare
+
+        prepare(Plan, StepSpec, Outcome)
+    # A pool collects before each fork: what is here now would be walked through by every process,
+    # and its pages copied.
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass
