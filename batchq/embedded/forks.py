@@ -23,7 +23,11 @@ WARM = frozenset({WORKER} if sys.platform.startswith("linux") else ())
 """The modules that are run in a fork."""
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
-_LATER = ("celery.apps.worker", "batchq.queue.tasks", "batchq.queue.advance")
+_LATER = (
+    *("celery.apps.worker", "celery.app.control", "celery.worker.consumer"),
+    *("batchq.queue.tasks", "batchq.queue.advance"),
+    "cffi.cparser",  # billiard ties the processes of its pool to their parent by it
+)
 
 
 def import_for_workers() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchq.collate import MAX_DISPATCHES
+from batchq.reconcile import MAX_DISPATCHES
 from batchq.queue.advance import advance
 from batchq.queue.app import make_app
 

@@ -7,6 +7,7 @@ import json
 from click.testing import CliRunner
 
 from batchq.cli.runs import status_command
+from batchq.limiter import RedisLimiter
 from batchq.limiter.desk import ProviderUse
 from batchq.ports import RunState
 from batchq.queue import control
@@ -42,7 +43,7 @@ def test_an_exhausted_provider_keeps_no_item_of_another_from_running(
     ledger = cluster.services.ledger
     assert ledger.counters(slow.run, 1)["ok"] < 12
     assert ledger.counters(slow.run, 1)["failed"] == 0
-    [use] = [one for one in cluster.services.tools.limiter.usage() if one.name == "slow"]
+    [use] = [one for one in RedisLimiter(cluster.services.redis).usage() if one.name == "slow"]
     assert use.granted < 6
 
 
@@ -79,4 +80,4 @@ def test_a_run_under_a_tight_limit_says_so_and_pauses_although_items_wait_elsewh
 
 
 def _away(cluster, run: str) -> list[ProviderUse]:
-    return [one for one in cluster.services.tools.limiter.usage() if run in one.away]
+    return [one for one in RedisLimiter(cluster.services.redis).usage() if run in one.away]
