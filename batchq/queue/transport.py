@@ -25,6 +25,8 @@ from batchq.sentinels import SCHEME
 
 log = logging.getLogger(__name__)
 
+FULL_S = 0.02
+"""How long a full worker waits at a time where it is not told that an item has ended."""
 
 UNREAD = ("application/data", "application/text")
 """Content that kombu takes as it is, whatever a process accepts."""
@@ -107,13 +109,30 @@ class SentinelChannel(_Light, redis.SentinelChannel):
     """A channel to the Redis that Sentinels name."""
 
 
-class Transport(redis.Transport):
+class _Brisk:
+    """A transport that does not sleep while its worker is full.
+
+    Where nothing tells of events (gevent), a worker acknowledges what has ended between two calls
+    of this, and only then takes more: it would run as many items as it has slots every 2 s.
+    """
+
+    cycle: Any
+
+    def drain_events(self, connection: Any, timeout: Any = None, **kwargs: Any) -> Any:
+        """Waits for a message, not for long while none may come."""
+        channels = self.cycle._channels
+        if timeout and any(one.active_queues and not one.qos.can_consume() for one in channels):
+            timeout = min(timeout, FULL_S)
+        return super().drain_events(connection, timeout, **kwargs)  # type: ignore[misc]
+
+
+class Transport(_Brisk, redis.Transport):
     """kombu's transport with our channel."""
 
     Channel = Channel
 
 
-class SentinelTransport(redis.SentinelTransport):
+class SentinelTransport(_Brisk, redis.SentinelTransport):
     """The same by way of Sentinels."""
 
     Channel = SentinelChannel

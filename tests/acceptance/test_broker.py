@@ -185,7 +185,7 @@ def test_a_run_that_nobody_works_on_says_what_to_start(
 ) -> None:
     with_manifest(project, simulator().url)
 
-    done = project.run("submit", "m.yaml", "--timeout", "10", env=broker)
+    done = project.run("submit", "m.yaml", "--timeout", "6", env=broker)
 
     assert done.returncode == 124
     assert "no coordinator is alive on this broker: this process has one until" in done.stderr
