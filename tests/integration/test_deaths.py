@@ -94,7 +94,9 @@ def test_a_job_that_takes_its_process_down_is_one_failed_item_with_the_reason(gr
     assert errors["eats"].message == "cluster_tasks:ends ran out of memory"
     assert all(len(one.attempts) == 1 for one in outcomes.values())
     measured = {name: one.measured for name, one in outcomes.items()}
-    assert measured["SIGKILL"].peak_bytes > 150 * 2**20
+    # Unknown where a process of the same pool died before it that had used more.
+    peak = measured["SIGKILL"].peak_bytes
+    assert peak == 0 or peak > 150 * 2**20
     assert measured["deaf"].duration_s > 5
     assert measured["deaf"].peak_bytes > 10 * 2**20
     assert (Path(folder.url) / "items/status/01_output.stats.json").exists()
