@@ -99,6 +99,7 @@ def test_the_whole_loop_of_a_pipeline_runs_on_an_object_store(words, object_stor
     assert words.run("list", "words_module_4", "--all", "--json").stdout == before
 
 
+SOON_DEAD = {"BATCHQ_LEASE_TTL_S": "3"}
 CHAINED = """
     name: chained
     config: {output_dir: OUTPUT}
@@ -187,7 +188,7 @@ def test_a_run_that_was_killed_goes_on_from_what_the_object_store_has(
 ):
     manifest = (words.folder / "m.yaml").read_text()
     words.write("m.yaml", manifest.replace("word_tasks:upper", "word_tasks:wait"))
-    process = words.start("submit", "m.yaml")
+    process = words.start("submit", "m.yaml", env=SOON_DEAD)
     started = words.folder / "calls.txt"
     record = f"{object_store.bucket}/outputs/words_module_4/v0/state/01_batches/000000.jsonl"
     wait_for(
@@ -201,7 +202,7 @@ def test_a_run_that_was_killed_goes_on_from_what_the_object_store_has(
     wait_for(lambda: not any(one.is_running() for one in family), "all have ended", 10)
     words.write("go", "")
 
-    resumed = words.run("resume", "words_module_4")
+    resumed = words.run("resume", "words_module_4", env=SOON_DEAD)
 
     assert resumed.returncode == 0, resumed.stderr
     done = calls("w")

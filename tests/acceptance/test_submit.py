@@ -202,7 +202,8 @@ def test_kill_9_leaves_no_process_and_resume_completes(
 ) -> None:
     provider = simulator(latency_ms=300)
     one_step(project, provider.url, 30)
-    process = project.start("submit", "m.yaml")
+    soon_dead = {"BATCHQ_LEASE_TTL_S": "3"}
+    process = project.start("submit", "m.yaml", env=soon_dead)
     wait_for(lambda: provider.stats()["accepted"] > 4, "calls are made", 60)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 4
@@ -212,7 +213,7 @@ def test_kill_9_leaves_no_process_and_resume_completes(
 
     wait_for(lambda: not any(one.is_running() for one in family), "all have ended", 10)
     assert "paused" in project.run("status", "studio@v0").stdout
-    resumed = project.run("resume", "studio")
+    resumed = project.run("resume", "studio", env=soon_dead)
     assert resumed.returncode == 0, resumed.stderr
     assert len(project.read("outputs/studio/v0/collated/01_generate.json")) == 30
     assert provider.stats()["accepted"] <= 30 + 4  # those in flight at the kill
