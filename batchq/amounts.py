@@ -1,4 +1,4 @@
-"""Counts, durations and money, as people write them."""
+"""Counts, durations, sizes and money, as people write them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def seconds_text(seconds: float) -> str:
     """A duration to compare with others: in seconds, a long one in hours and minutes too."""
     text = f"{seconds:.1f}s"
     return text if seconds < LONG_S else f"{text} ({duration(seconds)})"
+
+
+def size_text(size: float) -> str:
+    """An amount of bytes for people."""
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def money(usd: float | None, unpriced_calls: int = 0) -> str:

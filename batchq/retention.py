@@ -76,13 +76,15 @@ def review(
     """
     from batchq.runs import find_run
 
-    for name in pipelines:
-        find_run(name, services)
     by_pipeline: dict[str, list[RunRecord]] = {}
     for record in services.catalog.runs():
-        if not pipelines or record.pipeline in pipelines:
-            by_pipeline.setdefault(record.pipeline, []).append(record)
-    for records in by_pipeline.values():
+        by_pipeline.setdefault(record.pipeline, []).append(record)
+    for name in pipelines:
+        if name not in by_pipeline:
+            find_run(name, services)  # says what there is
+    for pipeline, records in by_pipeline.items():
+        if pipelines and pipeline not in pipelines:
+            continue
         gone = {one.run for one in records if not _is_there(one)}
         yield from judge(records, keep=keep, keep_labels=keep_labels, gone=gone)
 

@@ -130,8 +130,8 @@ def review(plan: Plan, settings: Settings) -> Review:
 
 
 def lessons(review: Review, settings: Settings) -> list[Lesson]:
-    """What the version before teaches about a plan; nothing where there is none."""
-    if review.base is None:
+    """What the version before teaches about a plan; nothing where there is none, or no calls."""
+    if review.base is None or not any(step.calls for step in review.plan.steps):
         return []
     folder, before = review.base.folder, review.base.plan
     summaries = {step.spec.number: folder.summary(step.spec.number) for step in before.steps}

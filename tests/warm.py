@@ -29,9 +29,8 @@ from typing import Any, NoReturn
 import batchq
 from batchq.embedded.forks import import_for_workers
 
-OTHERS = ("s3fs", "batchq.embedded.supervisor", "batchq.simulator.__main__")
-LEFT_OUT = ("batchq.celery", "batchq.__main__", "batchq.simulator.__main__")
-"""An app of whoever imports it, and programs."""
+LEFT_OUT = "batchq.celery"
+"""An app with the settings of whoever imports it."""
 
 FORKED = ("batchq.embedded.supervisor", "batchq.simulator.__main__")
 """Modules that a command runs as programs, and that are forked from it here."""
@@ -99,10 +98,9 @@ def _become(module: str, told: Mapping[str, Any]) -> Forked:
 def serve(path: str) -> NoReturn:
     """Answers requests until it is killed."""
     for found in pkgutil.walk_packages(batchq.__path__, "batchq."):
-        if found.name not in LEFT_OUT and not found.name.startswith("batchq.examples"):
+        if found.name != LEFT_OUT and not found.name.startswith("batchq.examples"):
             importlib.import_module(found.name)
-    for name in OTHERS:
-        importlib.import_module(name)
+    importlib.import_module("s3fs")
     import_for_workers()
     assert threading.active_count() == 1  # a fork copies one thread only
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer

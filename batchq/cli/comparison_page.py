@@ -5,12 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-
 from batchq.cli.comparison import value_text
 from batchq.cli.output import money, seconds_text
 from batchq.cli.versions import time_text
 from batchq.compare import TITLES, Change, Comparison, FieldChange, id_ranges
+from batchq.report.escaping import html_environment
 from batchq.wordiff import Piece, difference
 
 MAX_ITEMS = 500
@@ -27,9 +26,7 @@ class FieldView(NamedTuple):
 
 def comparison_page(seen: Comparison, *, only_changed: bool) -> str:
     """Writes the page; items beyond `MAX_ITEMS` are counted, and named in the lists."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = html_environment()
     environment.filters["time"] = time_text
     environment.filters["seconds"] = seconds_text
     source = files("batchq.cli").joinpath("comparison.html.j2").read_text(encoding="utf-8")

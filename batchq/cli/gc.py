@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from batchq.amounts import size_text
 from batchq.cli.output import count, put, put_json, say, table
 from batchq.cli.request import json_option
 from batchq.errors import UsageError
@@ -73,7 +74,7 @@ def gc_command(
                 for one in verdicts]  # fmt: skip
         for line in table(rows, align="<<>"):
             put(line)
-    total = f"{count(len(going), 'version')}, {_size(sum(sizes.values()))}"
+    total = f"{count(len(going), 'version')}, {size_text(sum(sizes.values()))}"
     if dry_run or not going:
         say(f"{total} would go" if going else "nothing to remove")
         return
@@ -89,12 +90,4 @@ def gc_command(
 def _told(kept_for: str, is_gone: bool, size: int) -> tuple[str, str]:  # noqa: FBT001
     if kept_for:
         return f"stays: {kept_for}", ""
-    return ("goes: its folder is gone", "") if is_gone else ("goes", _size(size))
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+    return ("goes: its folder is gone", "") if is_gone else ("goes", size_text(size))

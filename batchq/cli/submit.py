@@ -75,29 +75,30 @@ def submit_command(
     elif file is None:
         raise UsageError("submit what? Give a manifest FILE, or --plan ID")
     manifest = load_request(file, concurrency=concurrency, **choices)
-    if kept is not None:
-        _refuse_changes(kept, _planned(manifest, following))
-    if dry_run:
-        show_plan(_planned(manifest, following), as_json=following.as_json)
-        return 0
-    if (manifest.rounds or 1) > 1:
+    if (manifest.rounds or 1) > 1 and kept is None and not dry_run:
         from batchq.cli.rounds import submit_rounds
 
         def run(manifest: Manifest, following: Following) -> Driven:
-            task = _task_of(manifest, following)
+            task = _task_of(manifest, _planned(manifest, following), following)
             assert task is not None  # rounds do not go together with skip_existing
             return drive_task(task, following, concurrency)
 
         choices["concurrency"] = concurrency
         return submit_rounds(file, manifest, following, choices, run)
-    task = _task_of(manifest, following)
+    plan = _planned(manifest, following)
+    if kept is not None:
+        _refuse_changes(kept, plan)
+    if dry_run:
+        show_plan(plan, as_json=following.as_json)
+        return 0
+    task = _task_of(manifest, plan, following)
     return 0 if task is None else run_task(task, following, concurrency)
 
 
 def _refuse_choices(file: Path | None) -> None:
     """Raises UsageError if the command line says what a kept plan says already."""
     context = click.get_current_context()
-    chosen = {*CHOICES, "concurrency", "workers"}
+    chosen = {*CHOICES, "workers"}
     given = [] if file is None else ["FILE"]
     given += [
         param.opts[-1]
@@ -130,9 +131,9 @@ def _planned(manifest: Manifest, following: Following) -> Plan:
     return make_plan(manifest, slots=task_slots(following.workers))
 
 
-def _task_of(manifest: Manifest, following: Following) -> Task | None:
+def _task_of(manifest: Manifest, plan: Plan, following: Following) -> Task | None:
     """What a submit begins; None, which is said, if there is nothing to do."""
-    settings, plan = following.settings, _planned(manifest, following)
+    settings = following.settings
     if not settings.broker_url:
         # On a broker the calls are made elsewhere, with keys of their own.
         require_keys(manifest, plan)

@@ -69,3 +69,11 @@ def or_queue_error(method: Callable[P, R]) -> Callable[P, R]:
             raise QueueError(f"Redis did not answer: {error}") from error
 
     return guarded
+
+
+def move_on(client: redis.Redis, key: str, member: str, at: float) -> bool:
+    """Moves what is due to a later time; says whether it was this call.
+
+    Of several that saw the same thing due, only whoever moves its time forward has taken it.
+    """
+    return bool(client.zadd(key, {member: at}, xx=True, gt=True, ch=True))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import redis
 
 from batchq.ledger import keys
-from batchq.ledger.connection import or_queue_error
+from batchq.ledger.connection import move_on, or_queue_error
 
 # The end of a run may be done twice; what was put in once is not put in again.
 PUT = """
@@ -51,7 +51,7 @@ class RedisOutbox:
         due = cast("list[str]", self.client.zrangebyscore(keys.OUTBOX, 0, now))
         taken = []
         for name in due:
-            if self.client.zadd(keys.OUTBOX, {name: now + again_s}, xx=True, gt=True, ch=True):
+            if move_on(self.client, keys.OUTBOX, name, now + again_s):
                 text = self.client.hget(keys.LETTERS, name)
                 if text is None:
                     self.client.zrem(keys.OUTBOX, name)

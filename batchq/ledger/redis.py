@@ -17,7 +17,7 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from batchq.ledger import keys
-from batchq.ledger.connection import or_queue_error
+from batchq.ledger.connection import move_on, or_queue_error
 from batchq.ledger.worker import RedisWorkerLedger, amounts
 from batchq.outcome import Outcome, Summary
 from batchq.plan import StepSpec, decode, encode
@@ -328,12 +328,7 @@ class RedisLedger(RedisWorkerLedger):
     def take_due(self, now: float, *, again_s: float) -> list[str]:
         """Takes the runs that are due; each comes up again after `again_s` by itself."""
         due = cast("list[str]", self.client.zrangebyscore(keys.DUE, 0, now))
-        # Only whoever moves the time forward has taken a run.
-        return [
-            run
-            for run in due
-            if self.client.zadd(keys.DUE, {run: now + again_s}, xx=True, gt=True, ch=True)
-        ]
+        return [run for run in due if move_on(self.client, keys.DUE, run, now + again_s)]
 
     @or_queue_error
     def is_registered(self, run: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from batchq.ledger import keys
-from batchq.ledger.connection import or_queue_error
+from batchq.ledger.connection import move_on, or_queue_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,7 @@ class RedisSchedules:
     @or_queue_error
     def take(self, due: Due, next_at: float) -> bool:
         """Takes a time that has come; False if another coordinator was first."""
-        # Only whoever moves the time forward has taken it.
-        moved = self.client.zadd(
-            keys.SCHEDULED, {due.entry.name: next_at}, xx=True, gt=True, ch=True
-        )
-        return bool(moved)
+        return move_on(self.client, keys.SCHEDULED, due.entry.name, next_at)
 
     @or_queue_error
     def tell(self, name: str, result: Mapping[str, Any]) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from batchq.amounts import duration, money
 from batchq.report import charts
+from batchq.report.escaping import html_environment
 from batchq.report.figures import SHARES, percentile, spread_of
 from batchq.report.headline import headline, rate_text
 from batchq.report.repeats import settings_of
@@ -72,9 +72,7 @@ def report_page(report: Report) -> str:
 
 def render_page(template: str, **values: Any) -> str:
     """Fills one of the templates of this package; its style is in it."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = html_environment()
     environment.filters.update(
         number=number_text,
         delta=delta_text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchq.amounts import count, seconds_text
+from batchq.amounts import count, seconds_text, size_text
 from batchq.report.figures import Spread, StepFigures
 from batchq.report.repeats import settings_of
 from batchq.report.tables import MEASURES, Report, Row
@@ -25,15 +25,6 @@ def delta_text(value: float | None) -> str:
         return ""
     sign = "+" if value > 0 else "−"  # noqa: RUF001 (as wide as a plus)
     return "±0" if value == 0 else f"{sign}{number_text(abs(value))}"
-
-
-def size_text(size: float) -> str:
-    """An amount of bytes for people."""
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def took_text(seconds: float) -> str:

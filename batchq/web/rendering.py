@@ -10,12 +10,13 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import FunctionLoader
 from markupsafe import Markup
 
 from batchq.amounts import count, duration, money
 from batchq.compare import TITLES
 from batchq.ports import iso
+from batchq.report.escaping import html_environment
 from batchq.report.texts import number_text, took_text
 from batchq.version import __version__
 from batchq.web.drawing import bar_parts, columns
@@ -45,13 +46,7 @@ class Templates:
         for name, (_, content) in contents:
             digest.update(name.encode() + content)
         self._version = digest.hexdigest()
-        self._environment = Environment(
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            loader=FunctionLoader(_source),
-        )
+        self._environment = html_environment(loader=FunctionLoader(_source))
         self._environment.filters.update(
             number=number_text,
             money=money,

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -167,3 +171,29 @@ def calls(folder: Path) -> list[int]:
     """The numbers of the items that a task of the cluster was called with, in order."""
     path = folder / "calls.txt"
     return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+@contextmanager
+def _post_server(answer: Callable[[Message, bytes], int]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(answer(self.headers, body))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def post_server() -> Callable[[Callable[[Message, bytes], int]], AbstractContextManager[str]]:
+    """`with post_server(answer) as url` takes POSTs; `answer(headers, body)` gives their status."""
+    return _post_server

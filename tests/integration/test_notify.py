@@ -3,11 +3,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -36,30 +35,20 @@ class Receiver:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver(post_server: Any) -> Iterator[Receiver]:
     made = Receiver(failures=2)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            made.tried.append(time.monotonic())
-            is_bad = len(made.tried) <= made.failures
-            if not is_bad:
-                made.taken.append((dict(self.headers), body))
-            self.send_response(503 if is_bad else 204)
-            self.end_headers()
+    def answer(headers: Message, body: bytes) -> int:
+        letter = json.loads(body)
+        made.tried.append(time.monotonic())
+        if len(made.tried) <= made.failures:
+            return 503
+        made.taken.append((dict(headers), letter))
+        return 204
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_port}/services/{SECRET}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with post_server(answer) as url:
+        made.url = f"{url}/services/{SECRET}"
+        yield made
 
 
 def test_a_webhook_that_fails_twice_is_told_once_though_the_coordinator_is_killed(
