@@ -88,31 +88,31 @@ if TYPE_CHECKING:
         UnknownModel,
         UsageError,
     )
-    from batchq.loader import check_manifest, load_manifest
-    from batchq.manifest import Manifest
+    from batchq.manifest.loader import check_manifest, load_manifest
+    from batchq.manifest.models import Manifest
+    from batchq.manifest.step import Step
     from batchq.outcome import Outcome, Summary, Usage
-    from batchq.pins import make_plan
     from batchq.plan import Item, Plan
     from batchq.ports import RunState
+    from batchq.runs.pins import make_plan
     from batchq.settings import Settings, load_settings
-    from batchq.step import Step
 else:  # a type checker that saw this would take any name for there
     # Nothing is imported before it is used: `batchq --help` and workers start with this module.
     _HOMES = {
         "Item": "plan",
-        "Manifest": "manifest",
+        "Manifest": "manifest.models",
         "Outcome": "outcome",
         "Plan": "plan",
         "Run": "api",
         "RunState": "ports",
         "Settings": "settings",
-        "Step": "step",
+        "Step": "manifest.step",
         "Summary": "outcome",
         "Usage": "outcome",
-        "check_manifest": "loader",
-        "load_manifest": "loader",
+        "check_manifest": "manifest.loader",
+        "load_manifest": "manifest.loader",
         "load_settings": "settings",
-        "make_plan": "pins",
+        "make_plan": "runs.pins",
         "run_pipeline": "api",
         "submit": "api",
     }

@@ -16,31 +16,31 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from batchq.actions.exits import INTERRUPTED, exit_code
+from batchq.actions.launch import run_task, settings_for
+from batchq.actions.lookup import find
+from batchq.actions.preflight import require_keys, require_sound_simulators
+from batchq.actions.submission import prepare
+from batchq.actions.views import LoggedView, PlainView
+from batchq.actions.wishes import Task, Wishes
 from batchq.errors import UsageError
-from batchq.exits import INTERRUPTED, exit_code
-from batchq.interrupts import Interrupts
-from batchq.launch import run_task, settings_for
-from batchq.loader import Overrides, load_manifest, with_overrides
-from batchq.lock import manifest_lock
-from batchq.lookup import find
-from batchq.manifest import Manifest
+from batchq.host.interrupts import Interrupts
+from batchq.manifest.loader import Overrides, load_manifest, with_overrides
+from batchq.manifest.models import Manifest
+from batchq.manifest.rounds import ROUND, bounds_left, rounds_left
+from batchq.manifest.scalars import parse_token_budget, parse_usd
+from batchq.manifest.step import Name, Step, build_manifest
 from batchq.outcome import Json, Summary, Usage
-from batchq.pins import pin_inputs
 from batchq.plan import Plan
-from batchq.planner import make_plan
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import Progress, RunInfo, RunState
-from batchq.preflight import require_keys, require_sound_simulators
 from batchq.queue.control import start
-from batchq.rerun import choose_ids, create_rerun
-from batchq.rounds import ROUND, bounds_left, rounds_left
-from batchq.runs import find_run, load_run, open_folder
-from batchq.scalars import parse_token_budget, parse_usd
+from batchq.runs.life import find_run, load_run, open_folder
+from batchq.runs.pins import pin_inputs
+from batchq.runs.rerun import choose_ids, create_rerun
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
-from batchq.step import Name, Step, build_manifest
-from batchq.submission import prepare
-from batchq.views import LoggedView, PlainView
-from batchq.wishes import Task, Wishes
 
 __all__ = ["Run", "Step", "run_pipeline", "submit"]
 

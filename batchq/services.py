@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from batchq.broker.signing import signer_of
+from batchq.engine.tally import Tally
+from batchq.engine.tracing import trace_attempts
 from batchq.errors import QueueError
 from batchq.ports import RunInfo
 from batchq.settings import Settings, redis_client_url
-from batchq.signing import signer_of
-from batchq.tally import Tally
-from batchq.tracing import trace_attempts
 
 if TYPE_CHECKING:
     import redis
 
+    from batchq.engine.stages import Tools
     from batchq.ledger import (
         RedisBudgets,
         RedisCanaries,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from batchq.outcome import Outcome
     from batchq.plan import StepSpec
     from batchq.ports import Cache, Catalog
-    from batchq.stages import Tools
 
 WORKER_PATIENCE_S = 600.0
 COMMAND_PATIENCE_S = 2.0
@@ -66,7 +66,7 @@ class Services:
         return RedisLedger(self.redis, self._count, signer=signer)
 
     def _count(self, spec: StepSpec | None, outcome: Outcome) -> None:
-        from batchq.counting import count_outcome
+        from batchq.engine.counting import count_outcome
 
         count_outcome(self.tally, spec, outcome)
         trace_attempts(spec, outcome)
@@ -117,12 +117,12 @@ class Services:
     def tools(self) -> Tools:
         """What item tasks work with."""
         # HTTP, JSON Schema and templates take time that the command line does not have.
-        from batchq.answers import Answers
-        from batchq.calling import SLOT_PATIENCE_S
-        from batchq.counting import CountingLimiter
+        from batchq.engine.answers import Answers
+        from batchq.engine.calling import SLOT_PATIENCE_S
+        from batchq.engine.counting import CountingLimiter
+        from batchq.engine.stages import Tools
         from batchq.limiter import RedisLimiter
         from batchq.providers import get_provider
-        from batchq.stages import Tools
         from batchq.workplace import LocalWorkplace
 
         return Tools(

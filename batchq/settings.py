@@ -18,9 +18,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from batchq.broker.sentinels import SCHEME, is_sentinel, parse_sentinels
+from batchq.broker.signing import MIN_CHARACTERS, OFF
 from batchq.errors import UsageError
-from batchq.sentinels import SCHEME, is_sentinel, parse_sentinels
-from batchq.signing import MIN_CHARACTERS, OFF
 
 SETTINGS_FILE = "batchq.toml"
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")

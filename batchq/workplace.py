@@ -13,14 +13,14 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchq.calling import NotNow
+from batchq.engine.calling import NotNow
+from batchq.engine.room import Room
 from batchq.errors import TaskError
-from batchq.memory import host_memory
+from batchq.host.memory import host_memory
+from batchq.host.vitals import Vitals
 from batchq.plan import Resources, is_remote
 from batchq.ports import ItemRef
-from batchq.room import Room
 from batchq.store.names import safe_name
-from batchq.vitals import Vitals
 
 if TYPE_CHECKING:
     import diskcache

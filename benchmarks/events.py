@@ -25,13 +25,13 @@ from pathlib import Path
 import psutil
 
 from batchq.embedded.server import start_redis
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
-from batchq.planner import make_plan
+from batchq.manifest.loader import load_manifest
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import RunState
 from batchq.queue import control
 from batchq.queue.app import make_app
-from batchq.runs import create_run
+from batchq.runs.life import create_run
 from batchq.services import Services, build_services
 from batchq.settings import Settings
 

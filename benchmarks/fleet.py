@@ -27,12 +27,12 @@ from typing import Any
 import redis
 
 from batchq.embedded.server import start_redis
+from batchq.engine.runner import run_item
 from batchq.ledger.memory import MemoryLedger
-from batchq.loader import load_manifest
+from batchq.manifest.loader import load_manifest
 from batchq.plan import Item, StepSpec
-from batchq.planner import make_plan
+from batchq.planning.planner import make_plan
 from batchq.ports import ItemRef
-from batchq.runner import run_item
 from batchq.services import build_services
 from batchq.settings import Settings, redis_client_url
 
@@ -50,7 +50,7 @@ steps:
     output_schema: {{type: object, properties: {{topic: {{enum: [a, b]}}}}, required: [topic]}}
     retry: {{max_retries: 8, base: 500ms}}
 """
-PRELOADED = ["batchq.runner", "batchq.services", "batchq.limiter", "batchq.providers.openai"]
+PRELOADED = ["batchq.engine.runner", "batchq.services", "batchq.limiter", "batchq.providers.openai"]
 IDLE_S = 0.2
 """How long a slot sleeps that has nothing to do until a waiting item is due."""
 PROCESSES = multiprocessing.get_context("forkserver")

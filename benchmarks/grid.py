@@ -32,9 +32,9 @@ from pathlib import Path
 import psutil
 
 from batchq.expand import Experiment, Matrix, expand
-from batchq.loader import load_manifest
+from batchq.manifest.loader import load_manifest
 from batchq.outcome import Measured, Outcome, State
-from batchq.planner import iter_items, make_plan
+from batchq.planning.planner import iter_items, make_plan
 from batchq.ports import RunRecord, RunState
 from batchq.report import gather, write_reports
 from batchq.store import Outputs, RunFolder

@@ -28,12 +28,12 @@ import redis
 from celery import Celery, chord
 
 from batchq.embedded.server import start_redis
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
-from batchq.planner import make_plan
+from batchq.manifest.loader import load_manifest
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import RunState
 from batchq.queue import control
-from batchq.runs import create_run
+from batchq.runs.life import create_run
 from batchq.services import Services, build_services
 from batchq.settings import Settings, redis_client_url
 

@@ -25,13 +25,13 @@ import requests
 from sqlalchemy import insert
 
 from batchq.embedded.server import start_redis
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
+from batchq.manifest.loader import load_manifest
 from batchq.outcome import Summary, Usage
-from batchq.planner import make_plan
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import RunInfo, RunRecord, RunState, iso
 from batchq.queue.control import start
-from batchq.runs import create_run, open_folder
+from batchq.runs.life import create_run, open_folder
 from batchq.services import Services, build_services
 from batchq.settings import Settings
 from batchq.store.catalog import run_row

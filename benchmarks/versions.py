@@ -23,14 +23,14 @@ from pathlib import Path
 
 import psutil
 
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
+from batchq.manifest.loader import load_manifest
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import Item, Plan
-from batchq.planner import make_plan
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import RunInfo, RunState
-from batchq.rerun import create_rerun
-from batchq.runs import create_run, open_folder, open_outputs, record_batch
+from batchq.runs.life import create_run, open_folder, open_outputs, record_batch
+from batchq.runs.rerun import create_rerun
 from batchq.services import Services, build_services
 from batchq.settings import Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from batchq.acts import approve
+from batchq.actions.acts import approve
 from batchq.cli.following import (
     Following,
     following_options,
@@ -29,8 +29,8 @@ def approve_command(
     following: Following,
 ) -> int:
     """Lets RUN go on that stands still after its first items (`canary`)."""
-    from batchq.canary import canary_text, rest_text
-    from batchq.lookup import find_resumable
+    from batchq.actions.lookup import find_resumable
+    from batchq.engine.canary import canary_text, rest_text
 
     info = find_resumable(run, following.settings)
     if info is None:

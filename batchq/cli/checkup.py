@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchq.cli.finding import Finding
 from batchq.errors import BatchqError, QueueError
-from batchq.fleet import read_queues
+from batchq.monitoring.fleet import read_queues
 from batchq.plan import is_remote
 from batchq.queue.names import DEFAULT_QUEUES
 from batchq.queue.probe import PATIENCE_S, SEEN, Sight, ask

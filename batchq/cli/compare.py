@@ -47,7 +47,7 @@ def compare_command(
     A rerun is compared as its collated file holds it: merged with the version it builds on.
     """
     from batchq.cli.versions import find_version
-    from batchq.review import compare_versions
+    from batchq.runs.review import compare_versions
     from batchq.store.edited import warnings_of
 
     for version in (old, new):
@@ -69,7 +69,7 @@ def compare_command(
         put(comparison_page(seen, only_changed=only_changed))
         return
     if form == "json":
-        from batchq.asjson import comparison_json
+        from batchq.actions.asjson import comparison_json
 
         put_json(comparison_json(seen, only_changed=only_changed))
         return

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from batchq.cli.output import money, seconds_text, table
 from batchq.cli.versions import time_text
-from batchq.compare import (
+from batchq.outcome import Json
+from batchq.runs.compare import (
     ABSENT,
     TITLES,
     Absent,
@@ -18,7 +19,6 @@ from batchq.compare import (
     Side,
     id_ranges,
 )
-from batchq.outcome import Json
 
 RULE = "=" * 70
 MAX_PARTS = 20  # ids and ranges in a line

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from batchq.cli.comparison import value_text
 from batchq.cli.output import money, seconds_text
 from batchq.cli.versions import time_text
-from batchq.compare import TITLES, Change, Comparison, FieldChange, id_ranges
 from batchq.report.escaping import html_environment
-from batchq.wordiff import Piece, difference
+from batchq.runs.compare import TITLES, Change, Comparison, FieldChange, id_ranges
+from batchq.text.wordiff import Piece, difference
 
 MAX_ITEMS = 500
 """Most items that a page shows in full: a browser becomes slow beyond it."""

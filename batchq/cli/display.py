@@ -8,10 +8,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from batchq.amounts import duration
-from batchq.canary import live_text
-from batchq.ports import Progress
-from batchq.views import (
+from batchq.actions.views import (
     Pace,
     PlainView,
     QuietView,
@@ -21,6 +18,9 @@ from batchq.views import (
     spent_text,
     told_text,
 )
+from batchq.engine.canary import live_text
+from batchq.ports import Progress
+from batchq.text.amounts import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

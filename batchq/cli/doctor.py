@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchq.apikeys import read_api_key
+from batchq.broker.signing import is_local, signer_of
 from batchq.cli.checkup import check_flower, check_processes, check_sights, folders_of_runs
 from batchq.cli.finding import Finding
 from batchq.cli.output import put, put_json
 from batchq.cli.request import json_option
 from batchq.errors import BatchqError, QueueError, StoreError
+from batchq.host.apikeys import read_api_key
 from batchq.plan import is_remote
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings, load_settings
-from batchq.signing import is_local, signer_of
 
 if TYPE_CHECKING:
-    from batchq.manifest import Manifest
+    from batchq.manifest.models import Manifest
 
 EXIT_OUT_OF_REACH = 6
 MIN_REDIS = (6, 2)
@@ -202,8 +202,8 @@ def _writable(name: str, folder: Path) -> Finding:
 
 
 def _check_manifest(file: Path, wanted: _Wanted) -> Iterator[Finding]:
-    from batchq.loader import load_manifest
-    from batchq.planner import make_plan
+    from batchq.manifest.loader import load_manifest
+    from batchq.planning.planner import make_plan
 
     try:
         manifest = load_manifest(file)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from batchq.asjson import story_json
+from batchq.actions.asjson import story_json
 from batchq.cli.output import count, duration, local_time, money, put, put_json
 from batchq.cli.request import json_option
 from batchq.outcome import Attempt, Outcome
 from batchq.ports import iso
+from batchq.runs.story import StepStory, Story, rounds
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
-from batchq.story import StepStory, Story, rounds
 
 _MAX_LINES = 12
 _MAX_CHARS = 400
@@ -30,7 +30,7 @@ def explain_command(run: str, item: str, as_json: bool) -> None:  # noqa: FBT001
     Where RUN is a rerun that took the item over, the story is that of the version that ran it.
     """
     from batchq.cli.versions import find_version
-    from batchq.story import tell
+    from batchq.runs.story import tell
 
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     story = tell(find_version(run, services)[1], item)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from batchq.amounts import count
 from batchq.cli.output import say, whole_file
 from batchq.errors import UsageError
+from batchq.text.amounts import count
 
 FORMS = ("csv", "parquet", "jsonl")
 
@@ -41,7 +41,7 @@ def export_command(
     in columns output__NAME: nested fields joined by __, lists as JSON.
     """
     from batchq.cli.versions import find_version
-    from batchq.export import ItemRows, export, step_number
+    from batchq.runs.export import ItemRows, export, step_number
     from batchq.services import COMMAND_PATIENCE_S, build_services
     from batchq.settings import load_settings
 

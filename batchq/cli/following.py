@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from batchq import launch
+from batchq.actions import launch
+from batchq.actions.launch import settings_for
+from batchq.actions.wishes import Driven, Task
 from batchq.cli.report import put_queued, wishes_of
 from batchq.cli.request import json_option
-from batchq.launch import settings_for
 from batchq.settings import Settings
-from batchq.wishes import Driven, Task
 
 if TYPE_CHECKING:
     from batchq.ports import RunInfo
@@ -69,7 +69,7 @@ def following_options(function: F) -> F:
 
 def with_budget(info: RunInfo, max_cost: int | None, max_tokens: int | None) -> RunInfo:
     """A run with other amounts in its budget, where they are given."""
-    from batchq.caps import changed_budget
+    from batchq.planning.caps import changed_budget
 
     budget = changed_budget(info.plan.budget, max_cost, max_tokens, info.plan.steps)
     return replace(info, plan=replace(info.plan, budget=budget))

@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from batchq.amounts import size_text
 from batchq.cli.output import count, put, put_json, say, table
 from batchq.cli.request import json_option
 from batchq.errors import UsageError
-from batchq.labels import FINAL, check_label
+from batchq.manifest.labels import FINAL, check_label
+from batchq.text.amounts import size_text
 
 
 @click.command("gc")
@@ -46,7 +46,7 @@ def gc_command(
     What another version was built on stays with it; so does what is running or paused. A
     version whose folder somebody removed goes out of the catalog.
     """
-    from batchq.retention import remove, review, size_of
+    from batchq.actions.retention import remove, review, size_of
     from batchq.services import build_services
     from batchq.settings import load_settings
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
+from batchq.actions.lookup import Found, find
 from batchq.cli.output import put, say
 from batchq.embedded.stack import find_folder, live_broker_url
 from batchq.errors import RunNotFound
-from batchq.interrupts import Interrupts
-from batchq.lookup import Found, find
+from batchq.host.interrupts import Interrupts
 from batchq.ports import iso
-from batchq.runs import open_folder
+from batchq.runs.life import open_folder
 from batchq.settings import load_settings
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchq.budget import limits_text
+from batchq.actions.exits import EXIT_OK
+from batchq.actions.preflight import simulator_problems
 from batchq.cli.output import count, duration, money, put, put_json, say, table
 from batchq.cli.request import (
     choice_options,
@@ -19,14 +20,13 @@ from batchq.cli.request import (
     manifest_argument,
     params_option,
 )
+from batchq.engine.budget import limits_text
 from batchq.errors import Problem, UsageError
-from batchq.exits import EXIT_OK
 from batchq.plan import Plan, StepPlan, is_remote
-from batchq.planfile import KeptPlan
-from batchq.preflight import simulator_problems
+from batchq.planning.planfile import KeptPlan
 
 if TYPE_CHECKING:
-    from batchq.reuse import Review
+    from batchq.runs.reuse import Review
 
 EXIT_INVALID = 2
 EXIT_WORK_TO_DO = 10
@@ -46,8 +46,8 @@ def validate_command(
     as_json: bool,  # noqa: FBT001 (click passes by name)
 ) -> int:
     """Shows all problems of the manifest FILE at once, with line and column."""
-    from batchq.loader import check_environment, check_manifest, load_manifest
-    from batchq.pins import pin_problems
+    from batchq.manifest.loader import check_environment, check_manifest, load_manifest
+    from batchq.runs.pins import pin_problems
 
     problems, warnings = check_manifest(file, dict(params)), []
     if not problems:
@@ -82,7 +82,7 @@ def _plain(problems: list[Problem]) -> list[dict[str, Any]]:
 @click.command("schema")
 def schema_command() -> None:
     """Prints the JSON Schema of the manifest, for editors."""
-    from batchq.loader import json_schema
+    from batchq.manifest.loader import json_schema
 
     put_json(json_schema())
 
@@ -118,8 +118,8 @@ def plan_command(
     if out and (explain or item or items):
         raise UsageError("--out keeps a whole plan: leave out --explain, --item and --items")
     from batchq.cli.reuse import put_items
-    from batchq.loader import explain as explain_key
-    from batchq.planner import make_plan
+    from batchq.manifest.loader import explain as explain_key
+    from batchq.planning.planner import make_plan
 
     manifest = load_request(file, **choices)
     if explain is not None:
@@ -144,7 +144,8 @@ def plan_command(
 
 
 def _keep(kept: KeptPlan) -> str:
-    from batchq import planfile, submission
+    from batchq.actions import submission
+    from batchq.planning import planfile
     from batchq.settings import load_settings
 
     if kept.plan.rounds > 1:
@@ -168,7 +169,7 @@ def _step_number(plan: Plan, name: str | None) -> int:
 
 
 def _show_item(plan: Plan, number: int, item: str, *, as_json: bool) -> None:
-    from batchq.planner import render_item
+    from batchq.planning.planner import render_item
 
     prompts = render_item(plan, number, item)
     if as_json:
@@ -181,7 +182,7 @@ def _show_item(plan: Plan, number: int, item: str, *, as_json: bool) -> None:
 
 
 def _review(plan: Plan) -> Review:
-    from batchq import submission
+    from batchq.actions import submission
     from batchq.settings import load_settings
 
     return submission.review(plan, load_settings())
@@ -193,10 +194,10 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
 
 
 def _show(review: Review, *, as_json: bool, kept: str = "") -> None:
+    from batchq.actions.submission import lessons
     from batchq.cli.reuse import lesson_json, lesson_lines, reuse_json, reuse_lines
-    from batchq.reuse import scaled_plan
+    from batchq.runs.reuse import scaled_plan
     from batchq.settings import load_settings
-    from batchq.submission import lessons
 
     plan, learned = scaled_plan(review), lessons(review, load_settings())
     if as_json:

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 import click
 
-from batchq.amounts import count, duration, money, seconds_text
 from batchq.errors import UsageError
+from batchq.text.amounts import count, duration, money, seconds_text
 
 __all__ = [
     "count",

@@ -24,7 +24,7 @@ def pack_command(run: str, output: Path | None) -> None:
 
     `batchq unpack` makes it a run again, here or on another machine.
     """
-    from batchq.archive import pack
+    from batchq.actions.archive import pack
     from batchq.cli.versions import find_version
     from batchq.services import build_services
     from batchq.settings import load_settings
@@ -54,7 +54,7 @@ def unpack_command(file: Path, into: str) -> None:
 
     Versions that are there already stay as they are.
     """
-    from batchq.archive import unpack
+    from batchq.actions.archive import unpack
     from batchq.services import build_services
     from batchq.settings import load_settings
     from batchq.store import Outputs

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batchq.actions.wishes import Wishes
 from batchq.cli.output import put, put_json, say
-from batchq.wishes import Wishes
 
 if TYPE_CHECKING:
-    from batchq.follow import Ended
+    from batchq.actions.follow import Ended
+    from batchq.actions.views import View
     from batchq.ports import RunInfo
-    from batchq.views import View
 
 
 def wishes_of(

@@ -12,7 +12,7 @@ from batchq.errors import UsageError
 if TYPE_CHECKING:
     from batchq.plan import Goal
     from batchq.report import Report, Versus
-    from batchq.versions import Version
+    from batchq.runs.versions import Version
 
 MAX_IDS = 40
 
@@ -97,9 +97,9 @@ def _put_paths(text: str, paths: list[str]) -> None:
 
 def _versus(left: tuple[Version, Report], right: tuple[Version, Report]) -> Versus:
     """Both reports, and what became of the items where the versions have a step in common."""
-    from batchq.compare import Change, id_ranges
     from batchq.report import Versus
-    from batchq.review import compare_versions
+    from batchq.runs.compare import Change, id_ranges
+    from batchq.runs.review import compare_versions
 
     try:
         changes = compare_versions(left[0], right[0], keep_values=False).changes

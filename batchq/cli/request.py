@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from batchq.preflight import require_sound_simulators
+from batchq.actions.preflight import require_sound_simulators
 
 if TYPE_CHECKING:
-    from batchq.manifest import Manifest
+    from batchq.manifest.models import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,7 +63,7 @@ class Amount(click.ParamType[int]):
             return value
         from pydantic_core import PydanticCustomError  # pydantic: not for --help
 
-        from batchq import scalars
+        from batchq.manifest import scalars
 
         try:
             amount: int = getattr(scalars, self._reader)(value)
@@ -160,9 +160,9 @@ def load_request(
     yes: bool = False,
 ) -> Manifest:
     """Loads a manifest with what the command line sets over it, and pins its inputs."""
-    from batchq.labels import check_label
-    from batchq.loader import Overrides, load_manifest  # pydantic and YAML: not for --help
-    from batchq.pins import pin_inputs
+    from batchq.manifest.labels import check_label
+    from batchq.manifest.loader import Overrides, load_manifest  # pydantic and YAML: not for --help
+    from batchq.runs.pins import pin_inputs
 
     if status is not None:
         check_label(status)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchq.actions.wishes import Task
 from batchq.cli.following import Following, following_options, run_task, start_run, with_budget
 from batchq.cli.output import count, put, put_json, say, short_path
 from batchq.cli.request import budget_options, concurrency_option, params_option
 from batchq.errors import UsageError
-from batchq.wishes import Task
 
 if TYPE_CHECKING:
     from batchq.plan import Plan
     from batchq.ports import RunInfo
-    from batchq.rerun import Chosen
+    from batchq.runs.rerun import Chosen
     from batchq.services import Services
 
 
@@ -64,8 +64,8 @@ def rerun_command(
     with the redone items in place of the old ones. Runs by the manifest that is locked in that
     version, so no file has to be as it was.
     """
-    from batchq.labels import check_label
-    from batchq.rerun import create_rerun, in_words
+    from batchq.manifest.labels import check_label
+    from batchq.runs.rerun import create_rerun, in_words
     from batchq.services import COMMAND_PATIENCE_S, build_services
 
     if status is not None:
@@ -107,7 +107,7 @@ def rerun_command(
 
 def _base(pipeline: str, version: str | None, services: Services) -> RunInfo:
     """The version to build on: the one that is named, else the newest that is complete."""
-    from batchq.runs import find_run, load_run
+    from batchq.runs.life import find_run, load_run
 
     name = f"{pipeline.partition('@')[0]}@{version}" if version else pipeline
     if "@" not in name:
@@ -117,8 +117,8 @@ def _base(pipeline: str, version: str | None, services: Services) -> RunInfo:
 
 def _plan_of(file: Path, params: tuple[tuple[str, str], ...], **choices: Any) -> tuple[Plan, str]:
     from batchq.cli.request import load_request
-    from batchq.lock import manifest_lock
-    from batchq.planner import make_plan
+    from batchq.planning.lock import manifest_lock
+    from batchq.planning.planner import make_plan
 
     manifest = load_request(file, params=params, **choices)
     plan = make_plan(manifest)
@@ -127,7 +127,7 @@ def _plan_of(file: Path, params: tuple[tuple[str, str], ...], **choices: Any) ->
 
 def _tell_of_drift(base: RunInfo) -> None:
     """Says which files are not what they were: who has mended a prompt wants the new one."""
-    from batchq.drift import find_drift
+    from batchq.planning.drift import find_drift
 
     name = f"{base.pipeline}@{base.version}"
     found = [one for one in find_drift(base.plan) if one.now]
@@ -146,8 +146,8 @@ def _tell_of_drift(base: RunInfo) -> None:
 def _choose(
     base: RunInfo, ids: tuple[str, ...], *, failed: bool, marked: str | None, where: str | None
 ) -> Chosen:
-    from batchq.rerun import choose_failed, choose_ids, choose_marked, choose_where
-    from batchq.runs import open_folder
+    from batchq.runs.life import open_folder
+    from batchq.runs.rerun import choose_failed, choose_ids, choose_marked, choose_where
     from batchq.store.edited import warnings_of
 
     for warning in warnings_of(open_folder(base.folder)):
@@ -173,9 +173,9 @@ def _why(*, failed: bool, marked: str | None, where: str | None) -> str:
 
 
 def _preview(base: RunInfo, plan: Plan, chosen: Chosen, why: str, *, as_json: bool) -> int:
-    from batchq.changes import work_changes
-    from batchq.lineage import redo_steps
-    from batchq.rerun import in_words
+    from batchq.engine.lineage import redo_steps
+    from batchq.planning.changes import work_changes
+    from batchq.runs.rerun import in_words
 
     indexes = {root: [item.index for item in items] for root, items in chosen.items()}
     steps = {

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from batchq.cli.output import count, duration, money, put, put_json, table
 
 if TYPE_CHECKING:
-    from batchq.learned import Lesson
     from batchq.outcome import Usage
     from batchq.ports import RunInfo
-    from batchq.reuse import Review, StepReview
+    from batchq.runs.learned import Lesson
+    from batchq.runs.reuse import Review, StepReview
 
 
 def reuse_lines(review: Review) -> list[str]:
     """How many items are reused and run, and why; nothing where there is nothing to compare."""
-    from batchq.submission import summary_lines
+    from batchq.actions.submission import summary_lines
 
     has_reused = any(one.is_reused for step in review.steps for one in step.decisions)
     if review.base is None and not has_reused:
@@ -138,7 +138,7 @@ def put_items(review: Review, *, as_json: bool) -> None:
 
 def put_rest(info: RunInfo, *, as_json: bool) -> None:
     """Writes what a resume would run of each step, and why."""
-    from batchq.runs import open_folder
+    from batchq.runs.life import open_folder
 
     folder = open_folder(info.folder)
     done = folder.done_steps()

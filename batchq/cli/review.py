@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchq import acts
-from batchq.asjson import group_json
+from batchq.actions import acts
+from batchq.actions.asjson import group_json
 from batchq.cli.output import count, put, put_json, say
 from batchq.cli.request import json_option
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
 
 if TYPE_CHECKING:
-    from batchq.failures import FailureGroup
+    from batchq.report.failures import FailureGroup
 
 _MAX_MESSAGE = 300
 
@@ -31,7 +31,7 @@ def label_command(pipeline: str, version: str, label: str, note: str | None) -> 
     items cannot be marked until it gets another label.
     """
     from batchq.cli.versions import find_version
-    from batchq.labels import FINAL, check_label
+    from batchq.manifest.labels import FINAL, check_label
 
     check_label(label)
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
@@ -69,7 +69,7 @@ def failures_command(run: str, as_json: bool) -> None:  # noqa: FBT001 (click)
     Messages that differ in numbers, ids, quotes and paths alone are one cause.
     """
     from batchq.cli.versions import find_version
-    from batchq.review import failures_of
+    from batchq.runs.review import failures_of
 
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
     _, found = find_version(run, services)
@@ -90,7 +90,7 @@ def failures_command(run: str, as_json: bool) -> None:  # noqa: FBT001 (click)
 
 def _group_lines(group: FailureGroup) -> list[str]:
     from batchq.cli.comparison import MAX_PARTS, shorten
-    from batchq.compare import id_ranges
+    from batchq.runs.compare import id_ranges
 
     rest = group.count - len(group.item_ids)
     ids = id_ranges(group.item_ids, MAX_PARTS)

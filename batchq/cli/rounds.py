@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchq.actions.exits import EXIT_ITEMS_FAILED, EXIT_OK, EXIT_PAUSED
 from batchq.cli.following import Following
 from batchq.cli.output import say
 from batchq.cli.request import load_request
 from batchq.errors import UsageError
-from batchq.exits import EXIT_ITEMS_FAILED, EXIT_OK, EXIT_PAUSED
+from batchq.manifest.rounds import ROUND, bounds_left, rounds_left
 from batchq.outcome import Usage
-from batchq.rounds import ROUND, bounds_left, rounds_left
 
 if TYPE_CHECKING:
-    from batchq.manifest import Manifest
-    from batchq.wishes import Driven
+    from batchq.actions.wishes import Driven
+    from batchq.manifest.models import Manifest
 
 Run = Callable[["Manifest", Following], "Driven"]
 

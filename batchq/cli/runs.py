@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import click
 
-from batchq.asjson import record_json
-from batchq.budget import budget_text
-from batchq.canary import live_text
+from batchq.actions.asjson import record_json
+from batchq.actions.lookup import as_seen, find
+from batchq.actions.views import cost_text, current_steps
 from batchq.cli.output import duration, local_time, money, put, put_json, say, seconds_text, table
 from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
+from batchq.engine.budget import budget_text
+from batchq.engine.canary import live_text
 from batchq.errors import RunNotFound
-from batchq.labels import check_label
-from batchq.lookup import as_seen, find
+from batchq.manifest.labels import check_label
 from batchq.ports import Progress, RunRecord, RunState
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import load_settings
-from batchq.views import cost_text, current_steps
 
 SHOWN_BY_DEFAULT = ("beta", "rc", "final")
 RULE = "=" * 70

@@ -36,8 +36,8 @@ def schedule_command() -> None:
 def apply_command(file: Path, params: tuple[tuple[str, str], ...]) -> None:
     """Has FILE submitted at the times of its `schedule`, in place of what was applied before."""
     from batchq.ledger.schedules import Entry
-    from batchq.planner import make_plan
-    from batchq.timetable import times
+    from batchq.manifest.timetable import times
+    from batchq.planning.planner import make_plan
 
     manifest = load_request(file, params=params)
     if manifest.schedule is None:

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from batchq.errors import UsageError
-from batchq.estimate import CALLS_AT_ONCE
+from batchq.planning.estimate import CALLS_AT_ONCE
 from batchq.queue.names import CONTROL_QUEUE
 from batchq.settings import Settings, load_settings
 

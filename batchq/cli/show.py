@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchq.asjson import mark_json, record_json
+from batchq.actions.asjson import mark_json, record_json
+from batchq.actions.lookup import Found, as_seen, find
 from batchq.cli.output import count, duration, money, put, put_json, table
 from batchq.cli.request import json_option
 from batchq.cli.runs import version_lines
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
-from batchq.lookup import Found, as_seen, find
 from batchq.ports import RunRecord
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
 
 if TYPE_CHECKING:
+    from batchq.runs.story import StepStory
     from batchq.store.marks import Mark
-    from batchq.story import StepStory
 
 MAX_SHOWN = 20
 """Most failed, and most marked, items that a run is shown with."""
@@ -49,8 +49,8 @@ def show_command(run: str, rest: tuple[str, ...], as_json: bool) -> None:  # noq
 
 
 def _show_run(found: Found, record: RunRecord, *, as_json: bool) -> None:
+    from batchq.runs.versions import open_version
     from batchq.store.marks import marks_of
-    from batchq.versions import open_version
 
     marks = marks_of(open_version(record.pipeline, record.version, record.folder).folder)
     services = build_services(load_settings(), patience_s=COMMAND_PATIENCE_S)
@@ -91,8 +91,8 @@ def _mark_lines(marks: Mapping[str, Mark]) -> Iterator[str]:
 
 
 def _show_item(record: RunRecord, item: str, *, as_json: bool) -> None:
-    from batchq.story import tell
-    from batchq.versions import open_version
+    from batchq.runs.story import tell
+    from batchq.runs.versions import open_version
 
     story = tell(open_version(record.pipeline, record.version, record.folder), item)
     if as_json:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from batchq import planfile
+from batchq.actions.preflight import require_keys
+from batchq.actions.wishes import Task
 from batchq.cli.following import (
     Following,
     drive_task,
@@ -32,16 +33,15 @@ from batchq.cli.request import (
     optional_manifest_argument,
 )
 from batchq.errors import UsageError
-from batchq.preflight import require_keys
-from batchq.wishes import Task
+from batchq.planning import planfile
 
 if TYPE_CHECKING:
-    from batchq.manifest import Manifest
+    from batchq.actions.wishes import Driven
+    from batchq.manifest.models import Manifest
     from batchq.plan import Plan
-    from batchq.planfile import KeptPlan
+    from batchq.planning.planfile import KeptPlan
     from batchq.ports import RunInfo
     from batchq.services import Services
-    from batchq.wishes import Driven
 
 
 @click.command("submit")
@@ -114,7 +114,7 @@ def _refuse_changes(kept: KeptPlan, now: Plan) -> None:
     """Raises UsageError if a plan of the same command line is another one now."""
     found = planfile.differences(kept.plan, now)
     if kept.base:
-        from batchq.submission import find_base
+        from batchq.actions.submission import find_base
 
         base = find_base(now)
         newest = base.name if base else "nothing"
@@ -126,7 +126,7 @@ def _refuse_changes(kept: KeptPlan, now: Plan) -> None:
 
 
 def _planned(manifest: Manifest, following: Following) -> Plan:
-    from batchq.planner import make_plan
+    from batchq.planning.planner import make_plan
 
     return make_plan(manifest, slots=task_slots(following.workers))
 
@@ -141,14 +141,14 @@ def _task_of(manifest: Manifest, plan: Plan, following: Following) -> Task | Non
         say(f"warning: {warning}")
 
     def begin(services: Services) -> RunInfo:
-        from batchq.lock import manifest_lock
-        from batchq.runs import create_run
+        from batchq.planning.lock import manifest_lock
+        from batchq.runs.life import create_run
 
         return create_run(plan, manifest_lock(manifest, plan), services, now=time.time())
 
     if not any(step.skip_existing for step in plan.steps):
         return Task(plan, begin, start_run)
-    from batchq.submission import prepare  # other submits need not wait for its imports
+    from batchq.actions.submission import prepare  # other submits need not wait for its imports
 
     found = prepare(manifest, plan, settings)
     for note in found.notes:
@@ -177,7 +177,7 @@ def resume_command(
     following: Following,
 ) -> int:
     """Goes on with RUN where it stopped: same version, the items that have not run."""
-    from batchq.lookup import find_resumable
+    from batchq.actions.lookup import find_resumable
 
     settings = following.settings
     info = find_resumable(run, settings)
@@ -218,9 +218,9 @@ def retry_command(
 
     Items of later steps that now have an input run, too.
     """
-    from batchq.acts import Which, count_failed, reopen_failed
-    from batchq.lookup import find_over
-    from batchq.runs import load_run
+    from batchq.actions.acts import Which, count_failed, reopen_failed
+    from batchq.actions.lookup import find_over
+    from batchq.runs.life import load_run
 
     settings = following.settings
     record = find_over(run, settings)
@@ -243,7 +243,7 @@ def retry_command(
 
 
 def _refuse_drift(info: RunInfo) -> None:
-    from batchq.drift import find_drift
+    from batchq.planning.drift import find_drift
 
     if found := find_drift(info.plan):
         changes = "\n".join(f"  {one}" for one in found)

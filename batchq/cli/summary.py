@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchq.amounts import count, duration, money
-from batchq.asjson import progress_json
-from batchq.budget import budget_text
-from batchq.canary import canary_text
+from batchq.actions.asjson import progress_json
 from batchq.cli.output import short_path
+from batchq.engine.budget import budget_text
+from batchq.engine.canary import canary_text
 from batchq.errors import StoreError
 from batchq.plan import is_remote
 from batchq.ports import Progress, RunState
+from batchq.text.amounts import count, duration, money
 
 REPORTS = ("report.html", "report.md", "summary.csv")
 """The files of a report, the one that people open first."""

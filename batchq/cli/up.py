@@ -19,8 +19,8 @@ from batchq.cli.output import say, table
 from batchq.embedded.parts import Part, Rank
 from batchq.embedded.stack import BROKER_FILE, Stack, start_stack
 from batchq.errors import QueueError, UsageError
-from batchq.estimate import CALLS_AT_ONCE
-from batchq.interrupts import Interrupts
+from batchq.host.interrupts import Interrupts
+from batchq.planning.estimate import CALLS_AT_ONCE
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.settings import Settings, load_settings
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from batchq.cli.output import local_time
 from batchq.ports import RunRecord
-from batchq.runs import find_run
+from batchq.runs.life import find_run
+from batchq.runs.versions import Version, open_version
 from batchq.services import Services
-from batchq.versions import Version, open_version
 
 
 def find_version(name: str, services: Services) -> tuple[RunRecord, Version]:

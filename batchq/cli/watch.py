@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from batchq.acts import cancel, pause
+from batchq.actions.acts import cancel, pause
+from batchq.actions.drive import follow_elsewhere
+from batchq.actions.exits import exit_code
+from batchq.actions.follow import Ended
+from batchq.actions.lookup import find, stays_alive
 from batchq.cli.output import say
 from batchq.cli.report import put_end, wishes_of
 from batchq.cli.request import json_option
-from batchq.drive import follow_elsewhere
 from batchq.errors import QueueError
-from batchq.exits import exit_code
-from batchq.follow import Ended
-from batchq.lookup import find, stays_alive
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
 

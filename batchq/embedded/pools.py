@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchq.embedded.stack import Stack
-from batchq.estimate import calls_at_once
 from batchq.plan import Plan, ProviderSpec, StageSpec, StepPlan
+from batchq.planning.estimate import calls_at_once
 from batchq.queue.names import CONTROL_QUEUE
 
 THREADS = "OMP_NUM_THREADS"

@@ -19,8 +19,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
+from batchq.broker.redisclient import open_client
 from batchq.errors import QueueError
-from batchq.redisclient import open_client
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,13 +16,13 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import LockError
 from redis.lock import Lock
 
+from batchq.broker.signing import NotSigned, Signer
 from batchq.ledger import keys
 from batchq.ledger.connection import move_on, or_queue_error
 from batchq.ledger.worker import RedisWorkerLedger, amounts
 from batchq.outcome import Outcome, Summary
 from batchq.plan import StepSpec, decode, encode
 from batchq.ports import LATER, TRIED, Lease, OpenBatch, RunState
-from batchq.signing import NotSigned, Signer
 
 LOCK_S = 15.0
 LATE_S = 30.0

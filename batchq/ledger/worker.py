@@ -11,12 +11,12 @@ from typing import Any
 
 import redis
 
+from batchq.broker.signing import NotSigned, Signer
 from batchq.ledger import keys
 from batchq.ledger.connection import or_queue_error
 from batchq.outcome import Json, Outcome, Summary, Usage
 from batchq.plan import StepSpec, decode, encode
 from batchq.ports import LATER, TRIED, Claim, ClaimResult, ItemRef, RunState
-from batchq.signing import NotSigned, Signer
 
 SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
 USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from batchq.apikeys import read_api_key
 from batchq.errors import (
     AuthFailed,
     BadRequest,
@@ -24,6 +23,7 @@ from batchq.errors import (
     ServerFailed,
     UnknownModel,
 )
+from batchq.host.apikeys import read_api_key
 from batchq.plan import ProviderSpec
 from batchq.providers.http import Answer
 from batchq.providers.quotas import read_quotas, refused_by

@@ -11,17 +11,17 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from batchq.collate import allowed_failures, batch_count, ready_steps, room_for
+from batchq.broker.signing import NotSigned
+from batchq.engine.collate import allowed_failures, batch_count, ready_steps, room_for
+from batchq.engine.losses import lost
+from batchq.engine.reconcile import Decision, Fate, look_at_batch, missing_items, settle_batch
 from batchq.errors import BatchqError, PlanError, QueueError, StoreError
-from batchq.losses import lost
 from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.queue.gate import Gate
-from batchq.reconcile import Decision, Fate, look_at_batch, missing_items, settle_batch
-from batchq.runs import finish_run, finish_step, open_folder, pause_run, record_batch
-from batchq.signing import NotSigned
+from batchq.runs.life import finish_run, finish_step, open_folder, pause_run, record_batch
 from batchq.store.earlier import with_earlier
 from batchq.store.halfway import forget_stages, keep_stages, kept_stages
 from batchq.store.reopen import lay_out
@@ -208,7 +208,10 @@ class _Mover:
         So an item is known by its index in all steps, also when others failed on the way, and a
         rerun can tell which items of a later step are those to be redone.
         """
-        from batchq.planner import iter_items, without_sample  # and the manifest's checks: 200 ms
+        from batchq.planning.planner import (  # and the manifest's checks: 200 ms
+            iter_items,
+            without_sample,
+        )
         from batchq.store.search import taken_by
 
         before = next(one for one in self.info.plan.steps if one.spec.name == step.needs[-1])

@@ -10,13 +10,13 @@ from celery.exceptions import SecurityWarning
 from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init
 from kombu import Exchange, Queue
 
-from batchq.logs import JsonFormatter
+from batchq.broker.redisclient import sentinel_options
+from batchq.broker.sentinels import is_sentinel, parse_sentinels
+from batchq.broker.signing import signer_of
+from batchq.host.logs import JsonFormatter
 from batchq.queue.names import DEFAULT_QUEUES
 from batchq.queue.serializer import json_of
-from batchq.redisclient import sentinel_options
-from batchq.sentinels import is_sentinel, parse_sentinels
 from batchq.settings import Settings, backend_url, verified
-from batchq.signing import signer_of
 
 if TYPE_CHECKING:
     from batchq.services import Services

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from batchq.collate import batch_count
+from batchq.engine.collate import batch_count
+from batchq.engine.tracing import span
 from batchq.errors import QueueError, UsageError
 from batchq.ports import RunInfo, RunState
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
-from batchq.runs import budget_of, open_folder
+from batchq.runs.life import budget_of, open_folder
 from batchq.services import Services
 from batchq.store.canary import read_canary
 from batchq.store.worktime import note_resume
-from batchq.tracing import span
 
 
 def start(

@@ -12,11 +12,11 @@ from typing import Any
 
 from celery import bootsteps
 
+from batchq.broker.signing import signer_of
 from batchq.errors import BatchqError
-from batchq.logs import log_context
+from batchq.host.logs import log_context
 from batchq.queue import heart
 from batchq.queue.names import CONTROL_QUEUE
-from batchq.signing import signer_of
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class NotifierStep(ControlStep):
 
     def look(self, app: Any) -> None:
         """Sends those that are due."""
-        from batchq.notify import send_due
+        from batchq.monitoring.notify import send_due
 
         send_due(app.services)
 
@@ -160,6 +160,6 @@ class ScheduleStep(ControlStep):
 
     def look(self, app: Any) -> None:
         """Submits those that are due."""
-        from batchq.scheduling import submit_due
+        from batchq.runs.scheduling import submit_due
 
         submit_due(app.services, time.time())

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
+from batchq.engine.losses import MAX_STARTS, given_up
+from batchq.engine.measure import peak_of, peak_of_children
 from batchq.errors import BatchqError
-from batchq.losses import MAX_STARTS, given_up
-from batchq.measure import peak_of, peak_of_children
-from batchq.memory import oom_kills
+from batchq.host.memory import oom_kills
+from batchq.host.vitals import Vitals
 from batchq.outcome import ItemError, Measured
 from batchq.queue import heart
 from batchq.queue.message import RUN_ITEM, decode_message
-from batchq.vitals import Vitals
 
 if TYPE_CHECKING:
     from batchq.services import Services

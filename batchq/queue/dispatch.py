@@ -10,12 +10,12 @@ from celery import Celery, chord, group
 from celery.utils import uuid
 from kombu.utils.json import dumps
 
+from batchq.engine.tracing import PLACE, is_on, span
 from batchq.ledger.keys import SENT_AT
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_end, encode_message
 from batchq.queue.names import CONTROL_QUEUE
-from batchq.tracing import PLACE, is_on, span
 
 if TYPE_CHECKING:
     from batchq.queue.app import BatchqApp

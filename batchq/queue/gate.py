@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from batchq.canary import canary_items, canary_reason, canary_text, judge_canary
-from batchq.collate import batch_count
+from batchq.engine.canary import canary_items, canary_reason, canary_text, judge_canary
+from batchq.engine.collate import batch_count
 from batchq.outcome import Outcome
 from batchq.plan import Item, StepPlan
 from batchq.ports import RunInfo, RunState

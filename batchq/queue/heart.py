@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchq.errors import QueueError
+from batchq.host.memory import host_memory
 from batchq.ledger.keys import ALIVE
-from batchq.memory import host_memory
 from batchq.version import __version__
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 from celery import bootsteps
 from celery.signals import worker_process_shutdown
 
-from batchq import tracing
+from batchq.engine import tracing
+from batchq.engine.tally import Key
 from batchq.errors import QueueError
 from batchq.queue import heart
 from batchq.queue.coordinator import HeartbeatStep
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.services import Services, build_services
-from batchq.tally import Key
 
 if TYPE_CHECKING:
     from batchq.queue.app import BatchqApp
@@ -40,7 +40,7 @@ class MetricsStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Begins to serve; a port that is taken keeps no worker from its work."""
-        from batchq import metrics  # and with it Prometheus's client
+        from batchq.monitoring import metrics  # and with it Prometheus's client
 
         settings = worker.app.settings
         collectors: list[Any] = [metrics.WorkerCollector(_counts_of(worker.app.services))]

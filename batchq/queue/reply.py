@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker.control import inspect_command
 
-from batchq.apikeys import read_api_key
 from batchq.errors import BatchqError
+from batchq.host.apikeys import read_api_key
 from batchq.queue import heart
 from batchq.queue.names import CONTROL_QUEUE
 from batchq.queue.probe import LOOK, SEEN, answer_file, read_token, token_file, write_token

@@ -8,7 +8,7 @@ from typing import Any
 from kombu.serialization import register
 from kombu.utils.json import dumps
 
-from batchq.signing import Signer
+from batchq.broker.signing import Signer
 
 MAX_MESSAGE_BYTES = 24 * 1024 * 1024
 """A longer message is refused unread; one of an item is shorter (`store.frozen`)."""

@@ -7,14 +7,14 @@ from typing import Any, cast
 
 from celery import Task, shared_task
 
-from batchq.logs import log_context
+from batchq.broker.signing import NotSigned
+from batchq.engine.runner import run_item
+from batchq.engine.tracing import place_of, span
+from batchq.host.logs import log_context
 from batchq.ports import Claim, RunState
 from batchq.queue import heart
 from batchq.queue.app import BatchqApp
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, MessageRefused, decode_end, decode_message
-from batchq.runner import run_item
-from batchq.signing import NotSigned
-from batchq.tracing import place_of, span
 
 log = logging.getLogger(__name__)
 

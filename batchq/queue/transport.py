@@ -20,8 +20,8 @@ from celery.utils import uuid
 from kombu import Connection
 from kombu.transport import redis, virtual
 
+from batchq.broker.sentinels import SCHEME
 from batchq.queue.serializer import MAX_MESSAGE_BYTES, PLAIN_TYPE
-from batchq.sentinels import SCHEME
 
 log = logging.getLogger(__name__)
 

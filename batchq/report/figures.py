@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from batchq.measure import numbers_in
+from batchq.engine.measure import numbers_in
 from batchq.outcome import Attempt, Outcome, Summary
 
 SHARES = (0.5, 0.95, 0.99)

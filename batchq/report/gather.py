@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from batchq.amounts import count
 from batchq.errors import StoreError, UsageError
 from batchq.expand import Experiment, expand
-from batchq.failures import Failure, group_failures
 from batchq.outcome import Json, Outcome
 from batchq.plan import Goal, Plan, ReportSpec, StepPlan
+from batchq.report.failures import Failure, group_failures
 from batchq.report.figures import USUAL_METRICS, StepFigures
 from batchq.report.tables import MEASURES, TOOK, Report, Row
+from batchq.text.amounts import count
 
 if TYPE_CHECKING:
     from batchq.store import RunFolder

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from batchq.amounts import duration, money, size_text
 from batchq.report.figures import percentile
 from batchq.report.tables import Report
 from batchq.report.texts import number_text, took_text
+from batchq.text.amounts import duration, money, size_text
 
 
 def headline(report: Report) -> list[tuple[str, str, str]]:

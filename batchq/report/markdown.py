@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchq.amounts import money
 from batchq.report.figures import SHARES, StepFigures, percentile, spread_of
 from batchq.report.headline import headline
 from batchq.report.repeats import Setting, settings_of
@@ -20,6 +19,7 @@ from batchq.report.texts import (
     took_text,
     verdict,
 )
+from batchq.text.amounts import money
 
 MARKDOWN_ROWS = 100
 """Jobs that the Markdown shows; `summary.csv` has them all."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from batchq.amounts import duration, money
 from batchq.report import charts
 from batchq.report.escaping import html_environment
 from batchq.report.figures import SHARES, percentile, spread_of
@@ -27,6 +26,7 @@ from batchq.report.texts import (
     took_text,
     verdict,
 )
+from batchq.text.amounts import duration, money
 
 MAX_ROWS = 500
 """Most jobs that the page lists: a browser becomes slow beyond it; `summary.csv` has them all."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from batchq.failures import FailureGroup
 from batchq.outcome import Json
 from batchq.plan import Goal
+from batchq.report.failures import FailureGroup
 from batchq.report.figures import StepFigures, spread_of
 
 TOOK = "duration_s"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from batchq.amounts import count, seconds_text, size_text
 from batchq.report.figures import Spread, StepFigures
 from batchq.report.repeats import settings_of
 from batchq.report.tables import MEASURES, Report, Row
+from batchq.text.amounts import count, seconds_text, size_text
 
 NOTHING = "–"  # noqa: RUF001 (as people write it)
 

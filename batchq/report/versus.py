@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from statistics import fmean
 
-from batchq.amounts import duration, money, size_text
 from batchq.report.figures import percentile
 from batchq.report.tables import Report
 from batchq.report.texts import NOTHING, delta_text, number_text, took_text, verdict
+from batchq.text.amounts import duration, money, size_text
 
 Text = Callable[[float], str]
 

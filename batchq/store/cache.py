@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from batchq.answers import decode_answer, decode_answers, encode_answer
+from batchq.engine.answers import decode_answer, decode_answers, encode_answer
 from batchq.ports import Cache, KeptAnswer
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import redis
 
-from batchq.answers import decode_answer, decode_answers, encode_answer
+from batchq.broker.redisclient import open_client
+from batchq.engine.answers import decode_answer, decode_answers, encode_answer
 from batchq.errors import StoreError
 from batchq.ports import KeptAnswer
-from batchq.redisclient import open_client
 from batchq.settings import redis_client_url
 
 TIMEOUT_S = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from batchq.lineage import redo_steps
+from batchq.engine.lineage import redo_steps
 from batchq.outcome import Outcome
 from batchq.store import earlier
 from batchq.store.folder import RunFolder

@@ -13,8 +13,8 @@ from pydantic_core import to_json as write_known
 from batchq.errors import StoreError
 from batchq.outcome import Json, Outcome, SentPrompt
 from batchq.plan import OutputSpec
-from batchq.prompts import flatten
-from batchq.tabular import write_csv, write_parquet
+from batchq.text.prompts import flatten
+from batchq.text.tabular import write_csv, write_parquet
 
 _YAML_PLAIN = re.compile(r"[A-Za-z_]([A-Za-z0-9_ ./-]*[A-Za-z0-9_./-])?")
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}

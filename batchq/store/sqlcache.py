@@ -7,7 +7,7 @@ from itertools import islice
 
 from sqlalchemy import Column, Float, MetaData, String, Table, Text, select
 
-from batchq.answers import decode_answer, decode_answers, encode_answer
+from batchq.engine.answers import decode_answer, decode_answers, encode_answer
 from batchq.ports import KeptAnswer
 from batchq.store.database import Schema, explained, open_engine, upsert
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import tornado.web
 
-from batchq import acts
+from batchq.actions import acts
+from batchq.actions.lookup import Found, find_over, find_resumable
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import BatchqError, QueueError, RunNotFound, UsageError
-from batchq.lookup import Found, find_over, find_resumable
 from batchq.ports import RunInfo
 from batchq.web.handlers import SAID, Handler
 from batchq.web.limits_page import set_limit

@@ -25,7 +25,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 
 from batchq.errors import UsageError
-from batchq.metrics import publish
+from batchq.monitoring.metrics import publish
 from batchq.queue.names import DEFAULT_QUEUES
 from batchq.settings import Settings
 from batchq.web.app import MOST_BODY, make_site, require_login_form, routes

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchq.asjson import story_json
+from batchq.actions.asjson import story_json
+from batchq.actions.lookup import Found
 from batchq.errors import RunNotFound, StoreError, UsageError
-from batchq.lookup import Found
 from batchq.ports import Progress
+from batchq.runs.story import Story, tell
+from batchq.runs.versions import is_read_only
 from batchq.store.listing import ItemFilter
-from batchq.story import Story, tell
-from batchq.versions import is_read_only
 from batchq.web.query import Query, choice, number
 from batchq.web.reader import Reader
 

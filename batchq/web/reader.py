@@ -12,18 +12,18 @@ from typing import TypeVar
 
 from redis import RedisError
 
-from batchq.bottleneck import what_bounds
+from batchq.actions.lookup import Found, progress_of_record
+from batchq.actions.views import Pace
 from batchq.embedded.stack import live_broker_url
 from batchq.errors import QueueError, RunNotFound, StoreError
-from batchq.lookup import Found, progress_of_record
+from batchq.monitoring.bottleneck import what_bounds
 from batchq.plan import Budget
 from batchq.ports import Progress, RunRecord, RunState
-from batchq.runs import open_folder, progress
+from batchq.runs.life import open_folder, progress
+from batchq.runs.versions import Version, open_version
 from batchq.services import Services, build_services
 from batchq.settings import Settings
 from batchq.store.listing import Listing, open_listing
-from batchq.versions import Version, open_version
-from batchq.views import Pace
 
 PATIENCE_S = 1.0
 AWAY_S = 5.0

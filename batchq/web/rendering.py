@@ -13,15 +13,15 @@ from urllib.parse import quote
 from jinja2 import FunctionLoader
 from markupsafe import Markup
 
-from batchq.amounts import count, duration, money
-from batchq.compare import TITLES
 from batchq.ports import iso
 from batchq.report.escaping import html_environment
 from batchq.report.texts import number_text, took_text
+from batchq.runs.compare import TITLES
+from batchq.text.amounts import count, duration, money
+from batchq.text.wordiff import Piece, difference
 from batchq.version import __version__
 from batchq.web.drawing import bar_parts, columns
 from batchq.web.query import address
-from batchq.wordiff import Piece, difference
 
 _KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 

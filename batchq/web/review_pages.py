@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchq.asjson import comparison_json, group_json
-from batchq.compare import Change
+from batchq.actions.asjson import comparison_json, group_json
 from batchq.errors import RunNotFound
-from batchq.review import compare_versions, failures_of
-from batchq.versions import is_read_only
+from batchq.runs.compare import Change
+from batchq.runs.review import compare_versions, failures_of
+from batchq.runs.versions import is_read_only
 from batchq.web.query import Query, choice
 from batchq.web.reader import Reader
 

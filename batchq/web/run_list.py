@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchq.asjson import record_json
+from batchq.actions.asjson import record_json
+from batchq.actions.lookup import as_seen
 from batchq.errors import BatchqError
-from batchq.lookup import as_seen
 from batchq.ports import Progress, RunRecord, RunState
 from batchq.store.listing import RunFilter
 from batchq.web.query import Query, choice, number

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from batchq.asjson import progress_json, record_json
+from batchq.actions.asjson import progress_json, record_json
+from batchq.actions.lookup import Found, as_seen
 from batchq.errors import BatchqError, RunNotFound, StoreError
-from batchq.labels import KNOWN_LABELS
-from batchq.lookup import Found, as_seen
+from batchq.manifest.labels import KNOWN_LABELS
 from batchq.ports import Progress, RunRecord, RunState, iso
 from batchq.report.charts import histogram
-from batchq.runs import open_folder
-from batchq.versions import is_read_only
+from batchq.runs.life import open_folder
+from batchq.runs.versions import is_read_only
 from batchq.web.query import Query
 from batchq.web.reader import Reader
 from batchq.web.throughput import live_spans, percentile, spread

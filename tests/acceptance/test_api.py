@@ -17,7 +17,7 @@ import pytest
 
 import batchq
 from batchq import ManifestError, Run, RunNotFound, Step, UsageError, run_pipeline, submit
-from batchq.runs import open_folder
+from batchq.runs.life import open_folder
 
 HOME = "outputs/problem_generator_module_4"
 

@@ -10,10 +10,10 @@ import uuid
 import zlib
 from typing import Any
 
+from batchq.broker.signing import Signer
 from batchq.plan import Item
 from batchq.ports import ItemRef
 from batchq.queue.message import encode_message
-from batchq.signing import Signer
 
 HOSTILE = (
     *("../../etc/passwd", "/etc/passwd", "a/b", "a\\b", "CON", ".", "..", "~", "x" * 300),

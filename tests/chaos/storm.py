@@ -39,17 +39,17 @@ import psutil
 import redis
 from proxy import Proxy
 
+from batchq.broker.signing import signer_of
 from batchq.embedded.binary import find_redis_server
 from batchq.errors import QueueError
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
-from batchq.planner import make_plan
+from batchq.manifest.loader import load_manifest
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import RunInfo, RunState
 from batchq.queue import control
-from batchq.runs import create_run, open_folder
+from batchq.runs.life import create_run, open_folder
 from batchq.services import build_services
 from batchq.settings import Settings
-from batchq.signing import signer_of
 
 WORKERS = 3
 SLOTS = 10

@@ -39,14 +39,14 @@ from reaper import Fault, Reaper
 
 from batchq.embedded.server import start_redis
 from batchq.ledger.keys import ALIVE, lock
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
-from batchq.planner import make_plan
+from batchq.manifest.loader import load_manifest
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import RunState
 from batchq.queue import control
 from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp, make_app
-from batchq.runs import create_run
+from batchq.runs.life import create_run
 from batchq.services import build_services
 from batchq.settings import Settings, redis_client_url
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchq.archive import pack, unpack
+from batchq.actions.archive import pack, unpack
 from batchq.errors import UsageError
 from batchq.outcome import Outcome, State, Summary
 from batchq.plan import (
@@ -24,8 +24,8 @@ from batchq.plan import (
     Tolerance,
 )
 from batchq.ports import RunRecord, RunState
+from batchq.runs.versions import open_version
 from batchq.store import Outputs
-from batchq.versions import open_version
 
 STEP = StepPlan(
     spec=StepSpec(1, "base", (StageSpec("", "task", task="m:f"),)), input=InputSpec("x"),

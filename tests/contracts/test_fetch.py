@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchq.errors import PlanError
-from batchq.fetch import fetch, pin_url
+from batchq.runs.fetch import fetch, pin_url
 from batchq.store.files import open_files
 
 

@@ -12,7 +12,7 @@ import redis
 
 from batchq.ledger import keys
 from batchq.ledger.schedules import Entry
-from batchq.scheduling import LATE_S, submit_due
+from batchq.runs.scheduling import LATE_S, submit_due
 from batchq.services import Services, build_services
 from batchq.settings import Settings
 

@@ -53,7 +53,7 @@ def is_told(error: Exception) -> None:
 
 def manifest(text: str) -> None:
     from batchq.errors import BatchqError
-    from batchq.loader import load_manifest
+    from batchq.manifest.loader import load_manifest
 
     with tempfile.TemporaryDirectory(prefix="batchq-fuzz-") as folder:
         path = Path(folder, "m.yaml")
@@ -65,8 +65,8 @@ def manifest(text: str) -> None:
 
 
 def condition(text: str) -> None:
-    from batchq.conditions import compile_condition, evaluate
     from batchq.errors import TaskError
+    from batchq.text.conditions import compile_condition, evaluate
 
     try:
         compile_condition(text)
@@ -80,7 +80,7 @@ def condition(text: str) -> None:
 
 def answer(text: str) -> None:
     from batchq.errors import OutputError
-    from batchq.parsing import parse_answer, parse_loose
+    from batchq.text.parsing import parse_answer, parse_loose
 
     json.dumps(parse_loose(text), allow_nan=False).encode()
     for schema in (None, SCHEMA):
@@ -95,7 +95,7 @@ def answer(text: str) -> None:
 
 def template(text: str) -> None:
     from batchq.errors import TaskError
-    from batchq.prompts import names, render
+    from batchq.text.prompts import names, render
 
     try:
         asked = names(text)
@@ -108,7 +108,7 @@ def template(text: str) -> None:
 
 def jinja(text: str) -> None:
     from batchq.errors import TaskError
-    from batchq.prompts import names
+    from batchq.text.prompts import names
 
     try:
         names(text, is_jinja=True)
@@ -143,9 +143,9 @@ def message(text: str) -> None:
 def envelope(text: str) -> None:
     from kombu.exceptions import ContentDisallowed, DecodeError
 
+    from batchq.broker.signing import Signer
     from batchq.queue.serializer import SIGNED_TYPE, json_of
     from batchq.queue.transport import Channel, Message
-    from batchq.signing import Signer
 
     json_of(Signer("a key of the fuzzer"))
     try:
@@ -165,8 +165,8 @@ def envelope(text: str) -> None:
 def broker(text: str) -> None:
     from pydantic import ValidationError
 
+    from batchq.broker.signing import is_local, signer_of
     from batchq.settings import Settings, redis_client_url
-    from batchq.signing import is_local, signer_of
 
     try:
         Settings(broker_url=text)

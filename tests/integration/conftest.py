@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
-from batchq.planner import make_plan
+from batchq.manifest.loader import load_manifest
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import RunInfo, RunState
 from batchq.queue import control
-from batchq.runs import create_run, open_folder
+from batchq.runs.life import create_run, open_folder
 from batchq.services import Services, build_services
 from batchq.settings import Settings
 from batchq.store import RunFolder

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
+from batchq.manifest.loader import load_manifest
 from batchq.outcome import Outcome, State
-from batchq.planner import make_plan
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import make_plan
 from batchq.ports import Claim, ItemRef, RunInfo, RunState
 from batchq.queue import control
 from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp, make_app
 from batchq.queue.coordinator import CoordinatorStep
-from batchq.runs import create_run, open_folder
+from batchq.runs.life import create_run, open_folder
 from batchq.settings import Settings
 
 MANIFEST = """

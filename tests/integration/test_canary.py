@@ -6,7 +6,7 @@ from typing import Any
 
 from batchq.ports import RunState
 from batchq.queue import control
-from batchq.runs import load_run
+from batchq.runs.life import load_run
 from batchq.store.canary import read_canary, write_canary
 
 THREADS = ("-P", "threads", "-c", "8")
@@ -48,7 +48,7 @@ def approve(cluster: Any, info: Any, folder: Any) -> None:
 
 
 def open_folder(info: Any) -> Any:
-    from batchq.runs import open_folder
+    from batchq.runs.life import open_folder
 
     return open_folder(info.folder)
 

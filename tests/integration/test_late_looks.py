@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from batchq.engine.reconcile import MAX_DISPATCHES
 from batchq.queue.advance import advance
 from batchq.queue.app import make_app
-from batchq.reconcile import MAX_DISPATCHES
 
 
 @pytest.mark.parametrize("dispatches", [1, MAX_DISPATCHES])

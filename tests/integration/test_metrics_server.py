@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from batchq.metrics import FleetCollector
+from batchq.monitoring.metrics import FleetCollector
 from batchq.settings import Settings
 
 MANIFEST = """

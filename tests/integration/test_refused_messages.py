@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from batchq.broker.signing import signer_of
 from batchq.plan import Item, StepSpec
 from batchq.ports import ItemRef, RunState
 from batchq.queue.advance import advance
@@ -19,7 +20,6 @@ from batchq.queue.app import BatchqApp, make_app
 from batchq.queue.message import encode_message
 from batchq.services import build_services
 from batchq.settings import Settings
-from batchq.signing import signer_of
 
 GOOD = encode_message(ItemRef("r1", 1, 0, 0), Item("0", 0, {"n": 1}))
 DAMAGED: dict[str, tuple[Any, str]] = {

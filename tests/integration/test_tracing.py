@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from batchq import tracing
+from batchq.engine import tracing
 
 MANIFEST = """
     name: traced

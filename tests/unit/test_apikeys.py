@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from batchq.__main__ import main
-from batchq.apikeys import read_api_key
-from batchq.loader import check_environment, load_manifest
+from batchq.host.apikeys import read_api_key
+from batchq.manifest.loader import check_environment, load_manifest
 
 MANIFEST = """\
 name: keyed

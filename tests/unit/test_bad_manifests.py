@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchq.errors import ManifestError
-from batchq.loader import check_manifest, load_manifest
+from batchq.manifest.loader import check_manifest, load_manifest
 
 SIM = "providers: {sim: {kind: simulator}}\n"
 STEP = "steps:\n  - name: a\n    input: {generate: 2}\n"
@@ -318,7 +318,7 @@ def test_without_pyarrow_parquet_is_refused_with_what_to_install(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "x.parquet").write_bytes(b"PAR1")
-    monkeypatch.setattr("batchq.checks.has_parquet", lambda: False)
+    monkeypatch.setattr("batchq.manifest.checks.has_parquet", lambda: False)
 
     found = problems_of(
         folder, "steps: [{name: a, task: 'm:f', input: x.parquet, output_file: y.parquet}]\n"

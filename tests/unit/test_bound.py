@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from batchq.bound import ProviderLoad, bound_by
+from batchq.monitoring.bound import ProviderLoad, bound_by
 
 FREE = ProviderLoad("p", 0, [("rpm", 100, 600)])
 FULL = ProviderLoad("p", 9, [("rpm", 590, 600), ("tpm", 100, 9000), ("concurrency", 3, 25)])

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from batchq.answers import Answers
+from batchq.engine.answers import Answers
+from batchq.engine.runner import run_item
+from batchq.engine.stages import Tools
 from batchq.errors import ProviderError, Refused, ServerFailed, Truncated
 from batchq.ledger import MemoryLedger
 from batchq.limiter import MemoryLimiter
@@ -22,8 +24,6 @@ from batchq.plan import (
     StepSpec,
 )
 from batchq.ports import ChatReply, ChatRequest, ItemRef, KeptAnswer
-from batchq.runner import run_item
-from batchq.stages import Tools
 from batchq.store import MemoryCache
 
 PROVIDER = ProviderSpec(

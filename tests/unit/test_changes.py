@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from batchq.changes import selection_changes, short_hash, work_changes
 from batchq.plan import (
     InputSpec,
     Limits,
@@ -19,6 +18,7 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
+from batchq.planning.changes import selection_changes, short_hash, work_changes
 
 PROVIDER = ProviderSpec("p", "openai", "http://one/v1/", "m")
 STAGE = StageSpec(

@@ -16,7 +16,7 @@ import pytest
 
 from batchq.__main__ import main
 from batchq.cli.output import local_time
-from batchq.lineage import redo_steps
+from batchq.engine.lineage import redo_steps
 from batchq.outcome import Attempt, ItemError, Outcome, SentPrompt, State, Summary, Usage
 from batchq.plan import (
     InputSpec,

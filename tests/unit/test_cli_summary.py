@@ -6,13 +6,13 @@ from typing import Literal
 
 import pytest
 
-from batchq.canary import live_text
+from batchq.actions.exits import INTERRUPTED, exit_code
+from batchq.actions.views import Pace, PlainView, pace_text
 from batchq.cli.output import duration, money, table
 from batchq.cli.summary import as_json, summary_lines
-from batchq.exits import INTERRUPTED, exit_code
+from batchq.engine.canary import live_text
 from batchq.outcome import Summary, Usage
 from batchq.ports import CanaryReport, Progress, RunState, StepProgress
-from batchq.views import Pace, PlainView, pace_text
 
 USAGE = Usage(calls=12, input_tokens=3400, output_tokens=900, cost_nusd=20_000_000)
 

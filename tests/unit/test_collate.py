@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from batchq.collate import allowed_failures, batch_count, ready_steps, room_for
+from batchq.engine.collate import allowed_failures, batch_count, ready_steps, room_for
 from batchq.plan import (
     InputSpec,
     OutputSpec,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchq.compare import (
+from batchq.outcome import ItemError, Outcome, State
+from batchq.runs.compare import (
     ABSENT,
     Change,
     Changes,
@@ -17,7 +18,6 @@ from batchq.compare import (
     pair_items,
     sum_up,
 )
-from batchq.outcome import ItemError, Outcome, State
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),

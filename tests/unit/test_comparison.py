@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchq.cli.comparison import MAX_TEXT, excerpts, shorten, value_text
-from batchq.compare import ABSENT, FieldChange
-from batchq.wordiff import difference
+from batchq.runs.compare import ABSENT, FieldChange
+from batchq.text.wordiff import difference
 
 WORDS = st.lists(st.sampled_from(["one", "two", " ", "\n", "é", "<b>", "."]), max_size=12)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchq.conditions import compile_condition, evaluate
 from batchq.errors import TaskError
+from batchq.text.conditions import compile_condition, evaluate
 
 ITEM = {"type": "boolean", "n": 3, "tags": ["a", "b"], "deep": {"x": {"y": "z"}}, "gone": None}
 

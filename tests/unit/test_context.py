@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from batchq.context import TaskContext
+from batchq.engine.context import TaskContext
+from batchq.engine.functions import call_task
+from batchq.engine.turns import Turns
 from batchq.errors import RateLimited, TaskError
-from batchq.functions import call_task
 from batchq.limiter import MemoryLimiter
 from batchq.plan import Item, Limits, ProviderSpec, StageSpec, StepSpec
 from batchq.ports import ItemRef, Reservation
-from batchq.turns import Turns
 from batchq.workplace import DiskCache
 
 REF = ItemRef("r1", 1, 0, 3)
@@ -57,7 +57,7 @@ TASKS = """
         time.sleep(30)
 
     def tidies(item):
-        from batchq.timelimit import TimeIsUp
+        from batchq.host.timelimit import TimeIsUp
         try:
             time.sleep(30)
         except TimeIsUp:

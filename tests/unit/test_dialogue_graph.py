@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from batchq.loader import load_manifest
-from batchq.planner import iter_items, make_plan
+from batchq.manifest.loader import load_manifest
+from batchq.planning.planner import iter_items, make_plan
 
 pytest.importorskip("networkx")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batchq.loader import check_manifest, load_manifest
-from batchq.manifest import (
+from batchq.manifest.loader import check_manifest, load_manifest
+from batchq.manifest.models import (
     STEP_ALIASES,
     TOP_ALIASES,
     Config,
@@ -20,7 +20,7 @@ from batchq.manifest import (
     Stage,
     Step,
 )
-from batchq.planner import make_plan
+from batchq.planning.planner import make_plan
 from batchq.settings import Settings
 from batchq.simulator import SimulatorOptions
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from batchq.drift import find_drift
-from batchq.loader import load_manifest
-from batchq.planner import make_plan
+from batchq.manifest.loader import load_manifest
+from batchq.planning.drift import find_drift
+from batchq.planning.planner import make_plan
 
 MANIFEST = """
 name: p

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from batchq.errors import UsageError
-from batchq.loader import Overrides, check_manifest, load_manifest
-from batchq.planner import iter_items, make_plan
+from batchq.manifest.loader import Overrides, check_manifest, load_manifest
+from batchq.planning.planner import iter_items, make_plan
 
 SEED = """
 task: "gen:generate"

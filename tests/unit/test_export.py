@@ -11,10 +11,10 @@ import pytest
 from pyarrow import parquet
 
 from batchq.errors import UsageError
-from batchq.export import ItemRows, export, step_number
-from batchq.loader import load_manifest
+from batchq.manifest.loader import load_manifest
 from batchq.outcome import Attempt, ItemError, Measured, Outcome, State, Usage
-from batchq.planner import iter_items, make_plan
+from batchq.planning.planner import iter_items, make_plan
+from batchq.runs.export import ItemRows, export, step_number
 from batchq.store import Outputs, RunFolder
 
 MANIFEST = """

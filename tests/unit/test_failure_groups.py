@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchq.errors import ProviderError
-from batchq.failures import Failure, failure_of, group_failures, normalise
 from batchq.outcome import ItemError, Outcome, State
+from batchq.report.failures import Failure, failure_of, group_failures, normalise
 
 NUMBERS = st.integers(0, 10**12) | st.floats(0, 10**6, allow_nan=False).map(lambda x: round(x, 3))
 QUOTED = st.text(st.characters(exclude_characters='"\\\n\r', exclude_categories=["Cs"]), max_size=9)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from batchq.errors import UsageError
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
+from batchq.manifest.loader import load_manifest
 from batchq.outcome import ItemError, Measured, Outcome, State, Summary
-from batchq.planner import iter_items, make_plan
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import iter_items, make_plan
 from batchq.ports import RunRecord, RunState
 from batchq.report import gather, write_reports
 from batchq.store import Outputs, RunFolder

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from batchq.errors import PlanError
 from batchq.guided import Guide, choose, distance, shares, tally
-from batchq.items import read_items
-from batchq.loader import check_manifest, load_manifest
+from batchq.manifest.loader import check_manifest, load_manifest
 from batchq.outcome import Json
 from batchq.plan import InputSpec, Plan, decode, encode
-from batchq.planner import make_plan
-from batchq.reference import read_guide, values_of
+from batchq.planning.items import read_items
+from batchq.planning.planner import make_plan
+from batchq.planning.reference import read_guide, values_of
 
 EMOTIONS = ["neutral", "joy", "anger", "disgust", "fear", "sadness", "surprise"]
 Walk = dict[str, Json]

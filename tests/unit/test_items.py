@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchq.errors import PlanError
-from batchq.items import read_items
 from batchq.plan import InputSpec, Item
+from batchq.planning.items import read_items
 
 ROWS = [{"id": f"p{n}", "deep": {"key": n}} for n in range(6)]
 

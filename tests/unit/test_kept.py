@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from batchq.answers import cache_key
-from batchq.kept import answers_in, has_cache
+from batchq.engine.answers import cache_key
 from batchq.outcome import Json, Usage
 from batchq.plan import (
     CacheSpec,
@@ -23,6 +22,7 @@ from batchq.plan import (
     Tolerance,
 )
 from batchq.ports import ChatRequest, KeptAnswer, Message
+from batchq.runs.kept import answers_in, has_cache
 from batchq.store import MemoryCache
 
 PROVIDER = ProviderSpec("p", "openai", "http://unused", "m", cache=CacheSpec())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from batchq.errors import UsageError
-from batchq.labels import KNOWN_LABELS, check_label
+from batchq.manifest.labels import KNOWN_LABELS, check_label
 
 
 @pytest.mark.parametrize(

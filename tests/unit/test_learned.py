@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from batchq.learned import learn
 from batchq.outcome import Summary, Usage
 from batchq.plan import (
     InputSpec,
@@ -21,6 +20,7 @@ from batchq.plan import (
     Tolerance,
 )
 from batchq.ports import StepFigures
+from batchq.runs.learned import learn
 
 SEEN = StepFigures(100, 2, 1.1, 2.0, 1000.0, 500.0, 100.0, 0.0)
 

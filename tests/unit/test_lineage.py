@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from batchq.lineage import redo_steps
+from batchq.engine.lineage import redo_steps
 from batchq.plan import (
     InputSpec,
     OutputSpec,

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchq.errors import ManifestError, UsageError
-from batchq.loader import (
+from batchq.manifest.loader import (
     Overrides,
     check_environment,
     check_manifest,
@@ -16,7 +16,7 @@ from batchq.loader import (
     json_schema,
     load_manifest,
 )
-from batchq.manifest import Cache, Manifest
+from batchq.manifest.models import Cache, Manifest
 
 TEXT = """\
 pipeline_name: demo
@@ -208,7 +208,7 @@ def test_explain_says_where_a_value_came_from(path: Path) -> None:
 
 
 def test_the_schema_that_ships_is_up_to_date() -> None:
-    shipped = Path(__file__).parents[2] / "batchq/manifest.schema.json"
+    shipped = Path(__file__).parents[2] / "batchq/manifest/manifest.schema.json"
 
     assert json.loads(shipped.read_text()) == json_schema(), "run scripts/schema"
 

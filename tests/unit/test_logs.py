@@ -5,12 +5,12 @@ import logging
 import threading
 from typing import Any
 
-from batchq.logs import JsonFormatter, log_context, log_fields
+from batchq.host.logs import JsonFormatter, log_context, log_fields
 
 
 def line(message: str, *args: Any, **more: Any) -> dict[str, Any]:
-    record = logging.getLogger("batchq.runner").makeRecord(
-        "batchq.runner",
+    record = logging.getLogger("batchq.engine.runner").makeRecord(
+        "batchq.engine.runner",
         logging.WARNING,
         __file__,
         1,

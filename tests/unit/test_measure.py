@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from batchq.context import TaskContext
+from batchq.engine.context import TaskContext
+from batchq.engine.functions import call_task
+from batchq.engine.measure import Meter, numbers_in
 from batchq.errors import TaskError
-from batchq.functions import call_task
-from batchq.measure import Meter, numbers_in
 from batchq.outcome import Measured
 from batchq.plan import Item, StageSpec, Stats, StepSpec
 from batchq.ports import ItemRef

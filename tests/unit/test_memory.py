@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchq import memory
+from batchq.host import memory
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
-from batchq.fleet import Fleet, PipelineUse, QueueUse
+from batchq.engine.tally import Tally
 from batchq.limiter.desk import LimitUse, ProviderUse
-from batchq.metrics import FLEET, WORKER, counted_metrics, fleet_metrics
-from batchq.tally import Tally
+from batchq.monitoring.fleet import Fleet, PipelineUse, QueueUse
+from batchq.monitoring.metrics import FLEET, WORKER, counted_metrics, fleet_metrics
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"\b(?:batchq|process)_[a-z_]+\b")

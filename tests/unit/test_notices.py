@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from batchq.budget import is_used_up, used_up_text
+from batchq.engine.budget import is_used_up, used_up_text
 from batchq.errors import ManifestError
-from batchq.loader import load_manifest
-from batchq.notices import event_for, notice, slack_message
+from batchq.manifest.loader import load_manifest
+from batchq.monitoring.notices import event_for, notice, slack_message
 from batchq.outcome import Summary, Usage
 from batchq.plan import Budget, Hook
-from batchq.planner import make_plan
+from batchq.planning.planner import make_plan
 from batchq.ports import Allowance, BudgetUse, RunRecord, RunState
 
 SPENT = "the budget of $1.00 is used up: $0.99 spent, the next call needs $0.02"

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchq.errors import NotJson, OutputError, SchemaMismatch
-from batchq.parsing import MAX_DEPTH, parse_answer, parse_loose
+from batchq.text.parsing import MAX_DEPTH, parse_answer, parse_loose
 
 THEME = {
     "type": "object",

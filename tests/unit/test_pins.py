@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from batchq.drift import find_drift
 from batchq.errors import ManifestError
-from batchq.loader import load_manifest
-from batchq.lock import manifest_lock
-from batchq.pins import make_plan, pin_inputs
+from batchq.manifest.loader import load_manifest
 from batchq.plan import Plan, encode
+from batchq.planning.drift import find_drift
+from batchq.planning.lock import manifest_lock
 from batchq.ports import RunRecord, RunState
+from batchq.runs.pins import make_plan, pin_inputs
 from batchq.store import Outputs
 
 STEPS = """

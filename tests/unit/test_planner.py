@@ -8,12 +8,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from batchq.errors import PlanError, UsageError
-from batchq.estimate import CALL_S
-from batchq.loader import Overrides, load_manifest
-from batchq.lock import manifest_lock
+from batchq.manifest.loader import Overrides, load_manifest
 from batchq.outcome import SentPrompt
 from batchq.plan import Plan, RateLimit, decode, encode
-from batchq.planner import iter_items, make_plan, pipeline_name, render_item
+from batchq.planning.estimate import CALL_S
+from batchq.planning.lock import manifest_lock
+from batchq.planning.planner import iter_items, make_plan, pipeline_name, render_item
 
 TEXT = """\
 name: gen

@@ -13,9 +13,9 @@ from batchq.embedded.pools import (
     thread_env,
     with_base_urls,
 )
-from batchq.loader import load_manifest
+from batchq.manifest.loader import load_manifest
 from batchq.plan import Limits, Plan
-from batchq.planner import make_plan
+from batchq.planning.planner import make_plan
 
 MANIFEST = """\
 version: 1

@@ -4,7 +4,7 @@ import pytest
 
 from batchq.errors import ManifestError
 from batchq.plan import Prices
-from batchq.pricelist import load_prices
+from batchq.planning.pricelist import load_prices
 
 
 @pytest.fixture

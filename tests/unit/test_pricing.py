@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from batchq.outcome import Usage
 from batchq.plan import Prices
-from batchq.pricing import FREE, cost, estimate_tokens, find_prices
+from batchq.planning.pricing import FREE, cost, estimate_tokens, find_prices
 
 tokens = st.integers(0, 10**9)
 

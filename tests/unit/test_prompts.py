@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchq.errors import TaskError
-from batchq.prompts import flatten, names, render
+from batchq.text.prompts import flatten, names, render
 
 ITEM = {
     "id": "4001",

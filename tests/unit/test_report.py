@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from batchq.failures import Failure, group_failures
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.report.charts import flow, histogram, parallel
+from batchq.report.failures import Failure, group_failures
 from batchq.report.figures import StepFigures
 from batchq.report.markdown import report_text
 from batchq.report.page import report_page

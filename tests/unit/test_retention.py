@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from batchq.actions.retention import judge
 from batchq.outcome import Summary
 from batchq.ports import RunRecord, RunState
-from batchq.retention import judge
 
 
 def version(

@@ -12,7 +12,6 @@ import pytest
 
 from batchq.expand import Experiment, Matrix
 from batchq.outcome import ItemError, Json, Outcome, State
-from batchq.places import placed_items
 from batchq.plan import (
     InputSpec,
     Item,
@@ -25,11 +24,12 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
-from batchq.planner import iter_items
+from batchq.planning.planner import iter_items
 from batchq.ports import RunRecord, RunState
-from batchq.reuse import Because, Review, review_plan, scaled_plan
+from batchq.runs.places import placed_items
+from batchq.runs.reuse import Because, Review, review_plan, scaled_plan
+from batchq.runs.versions import Version, open_version
 from batchq.store import Outputs
-from batchq.versions import Version, open_version
 
 OUTPUT = OutputSpec("out.json")
 ROWS = [{"id": name, "n": n} for n, name in enumerate("abcde")]

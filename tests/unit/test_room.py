@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from batchq.calling import NotNow
+from batchq.engine.calling import NotNow
+from batchq.engine.room import Room
 from batchq.errors import TaskError
 from batchq.plan import Resources
-from batchq.room import Room
 from batchq.workplace import LocalWorkplace
 
 
@@ -44,7 +44,7 @@ def test_what_is_given_back_can_be_taken(tmp_path: Path) -> None:
 
 def test_what_a_dead_process_held_is_free(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from batchq.room import Room; "
+        "import sys; from pathlib import Path; from batchq.engine.room import Room; "
         "from batchq.plan import Resources; "
         "print(Room(Path(sys.argv[1])).take(Resources(4, 9), 4, 9))"
     )

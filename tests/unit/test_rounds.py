@@ -11,12 +11,12 @@ from batchq import api
 from batchq.cli.following import Following
 from batchq.cli.rounds import submit_rounds
 from batchq.errors import UsageError
-from batchq.loader import Overrides, check_manifest, load_manifest
-from batchq.manifest import Manifest
+from batchq.manifest.loader import Overrides, check_manifest, load_manifest
+from batchq.manifest.models import Manifest
+from batchq.manifest.rounds import bounds_left, rounds_left
 from batchq.outcome import Usage
-from batchq.planner import make_plan
+from batchq.planning.planner import make_plan
 from batchq.ports import RunState
-from batchq.rounds import bounds_left, rounds_left
 
 TEXT = """\
 rounds: {rounds}

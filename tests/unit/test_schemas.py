@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from batchq.errors import PlanError
-from batchq.schemas import MAX_ERRORS, check_schema, compile_schema, mismatches
+from batchq.text.schemas import MAX_ERRORS, check_schema, compile_schema, mismatches
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchq.redisclient import sentinel_options
-from batchq.sentinels import SentinelUrl, parse_sentinels
+from batchq.broker.redisclient import sentinel_options
+from batchq.broker.sentinels import SentinelUrl, parse_sentinels
 
 WHOLE = "sentinel://us%3Aer:p%40ss@one:26379,two,[::1]:7000/main/2?sentinel_password=s%2Bt"
 

@@ -6,9 +6,9 @@ import pytest
 from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import dumps, loads
 
+from batchq.broker.signing import Signer
 from batchq.queue.message import MessageRefused, decode_end, encode_end
 from batchq.queue.serializer import SIGNED_TYPE, json_of
-from batchq.signing import Signer
 
 KEY = Signer("the key of these tests")
 

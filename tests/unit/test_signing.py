@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchq.signing import NotSigned, Signer, is_local, signer_of
+from batchq.broker.signing import NotSigned, Signer, is_local, signer_of
 
 KEY = "0123456789abcdef"
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from batchq import ManifestError, manifest
-from batchq.manifest import STEP_ALIASES
-from batchq.step import Step, StepKeys, build_manifest
+from batchq import ManifestError
+from batchq.manifest import models as manifest
+from batchq.manifest.models import STEP_ALIASES
+from batchq.manifest.step import Step, StepKeys, build_manifest
 
 NOT_YET = {"mode"}
 

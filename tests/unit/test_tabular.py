@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from batchq.errors import PlanError
 from batchq.plan import InputSpec
-from batchq.sources import read_rows
-from batchq.tabular import cells_of, read_parquet, write_parquet
+from batchq.planning.sources import read_rows
+from batchq.text.tabular import cells_of, read_parquet, write_parquet
 
 ROWS: list[Any] = [
     {"n": 1, "x": 1, "ok": True, "mixed": 1, "deep": {"a": "é", "list": [1, "b"]}, "void": None},

@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from batchq.counting import CountingLimiter, count_outcome
+from batchq.engine.counting import CountingLimiter, count_outcome
+from batchq.engine.tally import MAX_SERIES, OTHER, Tally
 from batchq.limiter import MemoryLimiter
 from batchq.outcome import Attempt, ItemError, Outcome, State, Usage
 from batchq.plan import Limits, ProviderSpec, RateLimit, StageSpec, StepSpec
 from batchq.ports import Feedback, Reservation, Verdict
-from batchq.tally import MAX_SERIES, OTHER, Tally
 
 
 def test_what_was_drained_is_not_drained_again_and_what_was_taken_back_is() -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 from pydantic import ValidationError
 
-from batchq.timetable import Schedule, times
+from batchq.manifest.timetable import Schedule, times
 
 
 def at(text: str) -> float:

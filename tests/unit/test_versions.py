@@ -4,7 +4,7 @@ import pytest
 
 from batchq.errors import UsageError
 from batchq.ports import RunRecord, RunState
-from batchq.versions import require_changeable
+from batchq.runs.versions import require_changeable
 
 
 def record(status: str, state: RunState) -> RunRecord:

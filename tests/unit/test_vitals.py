@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from batchq.vitals import Vitals
+from batchq.host.vitals import Vitals
 
 
 def test_when_a_process_began_is_known_once_after_its_death(tmp_path: Path) -> None:

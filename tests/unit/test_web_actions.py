@@ -12,10 +12,10 @@ import redis
 from batchq.limiter import desk
 from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import RunState
-from batchq.runs import find_run
+from batchq.runs.life import find_run
+from batchq.runs.versions import open_version
 from batchq.services import build_services
 from batchq.store.marks import read_marks
-from batchq.versions import open_version
 
 RUN = "/runs/words@v0"
 FAILED = {"a": 1, "b": ValueError("b is 7"), "c": ValueError("c is 8"), "d": KeyError("no")}

@@ -1,0 +1,1 @@
+"""The manifest: its models, the reading of it, and all that can be wrong with it."""

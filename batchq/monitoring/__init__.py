@@ -1,0 +1,1 @@
+"""How runs and the fleet stand, and who is told of it."""

@@ -1,0 +1,1 @@
+"""From a manifest to a plan: items, prices, estimates, locks, and plans that are kept."""

@@ -1,0 +1,1 @@
+"""Runs and their versions: made, found, compared, reused, run again."""

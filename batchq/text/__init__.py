@@ -1,0 +1,1 @@
+"""From text to values and back: prompts, answers, schemas, conditions, tables, amounts."""
