@@ -6,7 +6,8 @@
       UsageError               exit 2
       ProviderError                     kind, retryable, retry_after_s
         RateLimited  Overloaded  ProviderTimeout  ConnectionFailed  ServerFailed
-        AuthFailed  UnknownModel  BadRequest  ContextTooLong  Refused  Truncated
+        AuthFailed  UnknownModel  BadRequest  FormRefused  ContextTooLong  Refused  Truncated
+        UploadQuotaUsedUp  UploadExpired  UploadCancelled  ResultsCutOff
       OutputError                       detail for the model, raw answer
         NotJson  SchemaMismatch
       TaskError                         a Python step or a command failed
@@ -171,6 +172,40 @@ class Truncated(ProviderError):
     """Raised when the answer stopped at max_tokens; raise `options.max_tokens`."""
 
     kind = "truncated"
+
+
+class FormRefused(BadRequest):
+    """Raised when a line of an upload was refused for a form that the next try will not have."""
+
+    retryable = True
+
+
+class UploadQuotaUsedUp(ProviderError):
+    """Raised when other uploads must end before the provider takes more lines."""
+
+    kind = "upload_quota"
+    retryable = True
+
+
+class UploadExpired(ProviderError):
+    """Raised when the provider did not get to a line before its upload expired; it is not paid."""
+
+    kind = "expired"
+    retryable = True
+
+
+class UploadCancelled(ProviderError):
+    """Raised when an upload was cancelled before the provider got to a line; it is not paid."""
+
+    kind = "cancelled"
+    retryable = True
+
+
+class ResultsCutOff(ProviderError):
+    """Raised when the results of an upload are not all there; read them again."""
+
+    kind = "cut_off"
+    retryable = True
 
 
 class OutputError(BatchqError):
