@@ -196,4 +196,6 @@ def _collated(folder: RunFolder, pipeline: str, wanted: str | None) -> str:
             f"{name} wrote collated/{found[0]}, which no step can read: give that step an "
             "output_file in .json or .jsonl"
         )
-    return folder.files.full(f"collated/{found[0]}")
+    path = f"collated/{found[0]}"
+    folder.files.exists(path)  # which raises StoreError for a link
+    return folder.files.full(path)

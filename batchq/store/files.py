@@ -86,6 +86,10 @@ class Files:
         """The files of a folder within this one."""
         return type(self)(self.fs, self.full(path))
 
+    def sealed(self) -> Files:
+        """The same folder, of which no link is followed in reading either; here there are none."""
+        return self
+
     def full(self, path: str) -> str:
         """The path as the file system knows it, and as errors name it."""
         return f"{self.root}/{path}" if path else self.root

@@ -76,7 +76,7 @@ class RunFolder:
     """Reads and writes one version's folder; implements `ports.RunFolder`."""
 
     def __init__(self, files: Files) -> None:
-        self.files = files
+        self.files = files.sealed()
         self._plan: Plan | None = None
         self._rerun: Rerun | None = None
 

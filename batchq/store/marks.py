@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -104,9 +105,13 @@ def _held(files: DiskFiles) -> Iterator[None]:
     path = Path(files.full("state/marks.lock"))
     with explained(str(path)):
         path.parent.mkdir(exist_ok=True)
-        with path.open("ab") as lock:
+        with open(path, "ab", opener=_open_no_link) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 _ADAPTER: TypeAdapter[dict[str, Mark]] = TypeAdapter(dict[str, Mark])

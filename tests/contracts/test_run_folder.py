@@ -504,6 +504,31 @@ def test_a_link_in_the_place_of_an_item_file_is_replaced_not_written_through(
     assert not path.is_symlink()
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        "state",
+        "state/01_batches",
+        "state/01_batches/000000.jsonl",
+        "plan.json",
+        "state/01_done.json",
+    ],
+)
+def test_links_inside_the_folder_are_not_followed_in_reading(
+    disk: RunFolder, tmp_path: Path, link: str
+) -> None:
+    disk.write_plan(plan_of(SPEC))
+    disk.write_batch(1, 0, [ok(0)], SPEC)
+    disk.mark_done(1)
+    path = Path(disk.url, link)
+    path.rename(tmp_path / "outside")
+    path.symlink_to(tmp_path / "outside")
+    again = RunFolder.open(disk.url) if link != "state" else disk
+
+    with pytest.raises(StoreError, match="link"):
+        (again.read_plan(), again.read_batch(1, 0), again.summary(1))
+
+
 def test_an_output_folder_under_a_file_is_an_error_with_path_and_advice(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
