@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchq.errors import BadRequest, ServerFailed
+from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply, ChatRequest
 from batchq.providers.failures import read_json, read_key
-from batchq.providers.http import Answer, post
+from batchq.providers.http import post
 from batchq.providers.replies import reply_of
 
 BASE_URL = "https://api.anthropic.com"
@@ -27,13 +28,24 @@ class AnthropicMessages:
         """Makes one call; `options.max_tokens` is 4096 unless set, `stop` is translated."""
         provider = request.provider
         key = read_key(provider)
-        headers = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
-        base_url = (provider.base_url or BASE_URL).rstrip("/").removesuffix("/v1")
-        answer = post(f"{base_url}/v1/messages", headers, _body(request), request.timeout_s)
-        return _reply(answer, request, key)
+        url = f"{base_url_of(provider)}/v1/messages"
+        answer = post(url, headers_of(key), build_body(request), request.timeout_s)
+        data = read_json(answer, provider, key)
+        return read_reply(data, answer.headers, provider, request.schema)
 
 
-def _body(request: ChatRequest) -> dict[str, Any]:
+def base_url_of(provider: ProviderSpec) -> str:
+    """Where the provider is, without the version."""
+    return (provider.base_url or BASE_URL).rstrip("/").removesuffix("/v1")
+
+
+def headers_of(key: str) -> dict[str, str]:
+    """The headers that a key travels in, and the version that we speak."""
+    return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+
+
+def build_body(request: ChatRequest) -> dict[str, Any]:
+    """The body of a call, online or as a line of an upload."""
     taken = sorted(OURS & request.options.keys())
     if taken:
         raise BadRequest(f"options.{taken[0]} cannot be set: batchq sets it for each call")
@@ -73,11 +85,15 @@ def _object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": {"value": inner}, "required": ["value"], **shared}
 
 
-def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
-    provider = request.provider
-    data = read_json(answer, provider, key)
+def read_reply(
+    data: Mapping[str, Any],
+    headers: Mapping[str, str],
+    provider: ProviderSpec,
+    schema: Mapping[str, Any] | None,
+) -> ChatReply:
+    """Reads a message; raises Refused, Truncated or ServerFailed."""
     try:
-        text = _text(data["content"], request.schema)
+        text = _text(data["content"], schema)
         counts = data.get("usage") or {}
         read = sum(int(counts.get(name) or 0) for name in _INPUT_COUNTS)
         tokens = (read, int(counts.get("output_tokens") or 0))
@@ -88,7 +104,7 @@ def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
     why = data.get("stop_reason")
     declined = (text or "no reason given") if why == "refusal" else ""
     is_cut_off = why in ("max_tokens", "model_context_window_exceeded")
-    return reply_of(answer, request, data, text, tokens, declined=declined, is_cut_off=is_cut_off)
+    return reply_of(data, headers, provider, text, tokens, declined=declined, is_cut_off=is_cut_off)
 
 
 def _text(content: Any, schema: Mapping[str, Any] | None) -> str:

@@ -31,7 +31,10 @@ from batchq.providers.quotas import read_quotas, refused_by
 _TOO_LONG = re.compile(
     r"context_length_exceeded|maximum context length|context window|prompt is too long", re.I
 )
-_QUOTA = re.compile(r"insufficient_quota|billing_not_active|credit balance is too low", re.I)
+_QUOTA = re.compile(
+    r"insufficient_quota|billing_not_active|billing_hard_limit_reached|credit balance is too low",
+    re.I,
+)
 _MODEL = re.compile(
     r"model_not_found|model_not_exist|not_found_error.*\bmodel\b"
     r"|\bmodel\b.{0,200}\b(?:does not exist|not exist|not found|is not supported)"
@@ -61,8 +64,8 @@ def redact(text: str, key: str) -> str:
 
 
 def read_json(answer: Answer, provider: ProviderSpec, key: str) -> dict[str, Any]:
-    """Returns the body of a successful answer; raises the fitting ProviderError for any other."""
-    if answer.status != 200:
+    """Returns the object in a successful answer; raises the fitting ProviderError for any other."""
+    if not 200 <= answer.status < 300:
         raise failure(answer, provider, key)
     try:
         body = json.loads(answer.body)
@@ -80,7 +83,7 @@ def failure(answer: Answer, provider: ProviderSpec, key: str) -> ProviderError:
     code, words = _explain(answer.body)
     words = redact(words, key)[:_MAX_MESSAGE]
     message = f"provider {provider.name} answered {status}" + (f": {words}" if words else "")
-    kind = _kind(status, f"{code} {words}")
+    kind = kind_of(status, f"{code} {words}")
     if kind is AuthFailed and status in (401, 403) and provider.api_key_env:
         message += f" (the key is read from {provider.api_key_env})"
     quotas = read_quotas(answer.headers)
@@ -93,7 +96,8 @@ def failure(answer: Answer, provider: ProviderSpec, key: str) -> ProviderError:
     )
 
 
-def _kind(status: int, words: str) -> type[ProviderError]:
+def kind_of(status: int, words: str) -> type[ProviderError]:
+    """Chooses by status and words alone."""
     if status in (401, 402, 403) or (status in (400, 429) and _QUOTA.search(words)):
         return AuthFailed  # a used-up quota comes as 429, but no wait fills it
     if status == 413 or (400 <= status < 500 and _TOO_LONG.search(words)):

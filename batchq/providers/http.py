@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import http.client
-import io
 import os
-import socket
-import time
-from collections.abc import Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
-from batchq.errors import BadRequest, ConnectionFailed, ProviderTimeout, ServerFailed
+from batchq.errors import (
+    BadRequest,
+    ConnectionFailed,
+    ProviderTimeout,
+    ServerFailed,
+    StoreError,
+)
+from batchq.providers.patience import Patience, PatientAdapter, under_way
 
 POOL_SIZE = 512
 CONNECT_TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+SLOWEST_BYTES_S = 100_000.0  # of a file that is sent; slower ones are given up
+LONGEST_DOWNLOAD_S = 3600.0
 
-_deadline: ContextVar[float] = ContextVar("deadline")
 _sessions: dict[int, requests.Session] = {}
 
 
@@ -41,6 +43,35 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An answer whose body went into a file, all of it unless the connection broke off."""
+
+    answer: Answer
+    is_whole: bool
+
+
+class _Sending:
+    """A file's bytes as the body of a request: read piece by piece, and counted before."""
+
+    def __init__(self, file: BinaryIO, length: int, patience: Patience) -> None:
+        self._file = file
+        self._length = length
+        self._patience = patience
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:  # what tells a body that is streamed from others
+        while chunk := self.read(CHUNK_BYTES):
+            yield chunk
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads the next piece; a server that takes none in for long is not waited for."""
+        self._patience.next_pause_s()
+        return self._file.read(size)
+
+
 def post(url: str, headers: Mapping[str, str], body: Any, timeout_s: float) -> Answer:
     """Posts JSON and reads the whole answer within `timeout_s`, dripping servers included.
 
@@ -48,25 +79,88 @@ def post(url: str, headers: Mapping[str, str], body: Any, timeout_s: float) -> A
     (a URL that is none). Redirects are not followed: they would carry the key elsewhere. The
     causes of errors are dropped, since they hold the request and with it the key.
     """
-    token = _deadline.set(time.monotonic() + timeout_s)
+    with _sent("POST", url, headers, Patience(timeout_s), json=body) as response:
+        return _read(response, url)
+
+
+def get(url: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
+    """Gets a URL, as `post` does."""
+    with _sent("GET", url, headers, Patience(timeout_s)) as response:
+        return _read(response, url)
+
+
+def post_file(url: str, headers: Mapping[str, str], body: BinaryIO, timeout_s: float) -> Answer:
+    """Posts a file from its present place on, without reading it into memory.
+
+    Each read and write may take `timeout_s`, and the whole as much more as it has bytes.
+    """
+    start = body.tell()
+    length = body.seek(0, os.SEEK_END) - start
+    body.seek(start)
+    patience = Patience(timeout_s, timeout_s + length / SLOWEST_BYTES_S)
+    with _sent("POST", url, headers, patience, data=_Sending(body, length, patience)) as response:
+        return _read(response, url)
+
+
+def never(chunk: bytes) -> bool:  # noqa: ARG001 (whatever it is)
+    """Says that there is more to read."""
+    return False
+
+
+def download(
+    url: str,
+    headers: Mapping[str, str],
+    target: BinaryIO,
+    timeout_s: float,
+    *,
+    is_enough: Callable[[bytes], bool] = never,
+) -> Download:
+    """Reads an answer into a file, to its end or until a chunk of it `is_enough`.
+
+    An answer that is not 200 is read as others are, into `body`. One that breaks off half way is
+    kept as far as it came. Raises StoreError where the file cannot be written.
+    """
+    with _sent("GET", url, headers, Patience(timeout_s, LONGEST_DOWNLOAD_S)) as response:
+        if response.status_code != 200:
+            return Download(_read(response, url), is_whole=True)
+        found = Answer(response.status_code, _lower(response), b"")
+        while True:
+            try:
+                # Unlike `read`, it keeps nothing back that came before the connection broke.
+                chunk = response.raw.read1(CHUNK_BYTES, decode_content=True)
+            except (ProtocolError, ConnectionError):
+                return Download(found, is_whole=False)
+            try:
+                target.write(chunk)
+            except OSError as error:
+                raise StoreError(f"the results cannot be kept: {error.strerror}") from None
+            if not chunk or is_enough(chunk):
+                return Download(found, is_whole=True)
+
+
+@contextmanager
+def _sent(
+    method: str, url: str, headers: Mapping[str, str], patience: Patience, **payload: Any
+) -> Iterator[requests.Response]:
+    """Makes a request and turns whatever goes wrong, its reading included, into our errors."""
+    token = under_way.set(patience)
     try:
-        with _session().post(
+        with _session().request(
+            method,
             url,
-            json=body,
             headers=dict(headers),
-            timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
+            timeout=(min(CONNECT_TIMEOUT_S, patience.pause_s), patience.pause_s),
             proxies=_proxies(url),
             verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True,
             allow_redirects=False,
             stream=True,
+            **payload,
         ) as response:
-            content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-            if len(content) > MAX_ANSWER_BYTES:
-                raise ServerFailed(f"the answer of {_host(url)} is larger than 32 MB")
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, lower, content)
+            yield response
     except (requests.Timeout, ReadTimeoutError, TimeoutError):
-        raise ProviderTimeout(f"no answer from {_host(url)} within {timeout_s:g} s") from None
+        raise ProviderTimeout(
+            f"no answer from {_host(url)} within {patience.pause_s:g} s"
+        ) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema,
             requests.exceptions.InvalidSchema):  # fmt: skip
         raise BadRequest(f"base_url gives {url!r}, which is no http:// or https:// URL") from None
@@ -77,7 +171,18 @@ def post(url: str, headers: Mapping[str, str], body: Any, timeout_s: float) -> A
     except requests.exceptions.InvalidJSONError:
         raise BadRequest("the request holds a value that is not JSON, such as NaN") from None
     finally:
-        _deadline.reset(token)
+        under_way.reset(token)
+
+
+def _read(response: requests.Response, url: str) -> Answer:
+    content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+    if len(content) > MAX_ANSWER_BYTES:
+        raise ServerFailed(f"the answer of {_host(url)} is larger than 32 MB")
+    return Answer(response.status_code, _lower(response), content)
+
+
+def _lower(response: requests.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
 
 
 def _session() -> requests.Session:
@@ -91,7 +196,7 @@ def _new_session() -> requests.Session:
     session.trust_env = False  # a .netrc would replace our key; proxies are asked for in `post`
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for prefix in ("http://", "https://"):
-        session.mount(prefix, _Adapter(pool_connections=64, pool_maxsize=POOL_SIZE))
+        session.mount(prefix, PatientAdapter(pool_connections=64, pool_maxsize=POOL_SIZE))
     return session
 
 
@@ -118,53 +223,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error).rpartition(": ")[2] or type(error).__name__
-
-
-class _DeadlineReader(socket.SocketIO):
-    """Reads from a socket until the deadline of the call that is under way.
-
-    A socket's own timeout starts anew with every byte that a slow server drips.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock, "r")
-        sock._io_refs += 1  # type: ignore[attr-defined]  # as socket.makefile does
-        self._connection = sock
-        self._ends_at = _deadline.get(None)
-
-    def readinto(self, buffer: Any) -> int | None:
-        if self._ends_at is not None:
-            left_s = self._ends_at - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("deadline passed")
-            self._connection.settimeout(left_s)
-        return super().readinto(buffer)
-
-
-class _DeadlineResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_DeadlineReader(sock))
-
-
-class _Connection(HTTPConnection):
-    response_class = _DeadlineResponse
-
-
-class _SecureConnection(HTTPSConnection):
-    response_class = _DeadlineResponse
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}

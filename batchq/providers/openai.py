@@ -6,46 +6,65 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchq.errors import BadRequest, ProviderError, ServerFailed
+from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply, ChatRequest
 from batchq.providers.failures import failure, read_json, read_key
-from batchq.providers.http import Answer, post
+from batchq.providers.http import post
 from batchq.providers.replies import reply_of
 
 BASE_URL = "https://api.openai.com/v1"
 OURS = frozenset({"model", "messages", "stream", "n"})
 
 
-class OpenAIChat:
-    """Calls `POST /chat/completions`.
+class Dialects:
+    """What forms servers were found to want, by endpoint and model.
 
-    Servers differ in two fields: some know no `json_schema`, some no `max_tokens`. What a server
-    refused is remembered for its endpoint and model, so that it is asked twice only once.
+    They differ in two fields: some know no `json_schema`, some no `max_tokens`.
     """
 
     def __init__(self) -> None:
-        self._dialects: dict[tuple[str, str], frozenset[str]] = {}
+        self._known: dict[tuple[str, str], frozenset[str]] = {}
+
+    def of(self, provider: ProviderSpec) -> frozenset[str]:
+        """What is known of the model at its endpoint."""
+        return self._known.get((base_url_of(provider), provider.model), frozenset())
+
+    def learn(
+        self, provider: ProviderSpec, error: ProviderError, asked: Mapping[str, Any]
+    ) -> frozenset[str]:
+        """What a refusal shows beyond what was `asked`: another form, or nothing."""
+        learned = frozenset(filter(None, [_learn(error, asked)]))
+        self._known[base_url_of(provider), provider.model] = self.of(provider) | learned
+        return learned
+
+
+class OpenAIChat:
+    """Calls `POST /chat/completions`.
+
+    What form a server refused is remembered, so that it is asked twice only once.
+    """
+
+    def __init__(self) -> None:
+        self.dialects = Dialects()
 
     def call(self, request: ChatRequest) -> ChatReply:
         """Makes one call; a second one when the server refuses the form of the first."""
         provider = request.provider
         key = read_key(provider)
-        base_url = _base_url(request)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        place = (base_url, provider.model)
+        url = f"{base_url_of(provider)}/chat/completions"
         while True:
-            dialect = self._dialects.get(place, frozenset())
-            body = _body(request, dialect)
-            answer = post(f"{base_url}/chat/completions", headers, body, request.timeout_s)
-            learned = (
-                _learn(failure(answer, provider, key), body) if answer.status in (400, 422) else ""
-            )
-            if not learned or learned in dialect:
-                return _reply(answer, request, key)
-            self._dialects[place] = dialect | {learned}
+            dialect = self.dialects.of(provider)
+            body = build_body(request, dialect)
+            answer = post(url, headers_of(key), body, request.timeout_s)
+            if answer.status in (400, 422):
+                refusal = failure(answer, provider, key)
+                if self.dialects.learn(provider, refusal, body) - dialect:
+                    continue
+            return read_reply(read_json(answer, provider, key), answer.headers, provider)
 
 
-def _base_url(request: ChatRequest) -> str:
-    provider = request.provider
+def base_url_of(provider: ProviderSpec) -> str:
+    """Where the provider is, without a slash at the end."""
     if provider.base_url:
         return provider.base_url.rstrip("/")
     if provider.kind == "openai":
@@ -53,7 +72,13 @@ def _base_url(request: ChatRequest) -> str:
     raise BadRequest(f"provider {provider.name}: kind {provider.kind} needs a base_url")
 
 
-def _body(request: ChatRequest, dialect: frozenset[str]) -> dict[str, Any]:
+def headers_of(key: str) -> dict[str, str]:
+    """The headers that a key travels in."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def build_body(request: ChatRequest, dialect: frozenset[str]) -> dict[str, Any]:
+    """The body of a call, online or as a line of an upload."""
     taken = sorted(OURS & request.options.keys())
     if taken:
         raise BadRequest(f"options.{taken[0]} cannot be set: batchq sets it for each call")
@@ -92,9 +117,10 @@ def _learn(error: ProviderError, body: Mapping[str, Any]) -> str:
     return "json_object" if form.get("type") == "json_schema" else "no_response_format"
 
 
-def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
-    provider = request.provider
-    data = read_json(answer, provider, key)
+def read_reply(
+    data: Mapping[str, Any], headers: Mapping[str, str], provider: ProviderSpec
+) -> ChatReply:
+    """Reads the body of a chat completion; raises Refused, Truncated or ServerFailed."""
     try:
         choice = data["choices"][0]
         message = choice["message"]
@@ -110,7 +136,7 @@ def _reply(answer: Answer, request: ChatRequest, key: str) -> ChatReply:
     filtered = "stopped by the provider's content filter" if why == "content_filter" else ""
     declined = str(message.get("refusal") or filtered)
     is_cut_off = why == "length"
-    return reply_of(answer, request, data, text, tokens, declined=declined, is_cut_off=is_cut_off)
+    return reply_of(data, headers, provider, text, tokens, declined=declined, is_cut_off=is_cut_off)
 
 
 def _text(content: Any) -> str:

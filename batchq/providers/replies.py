@@ -7,18 +7,18 @@ from typing import Any
 
 from batchq.errors import Refused, Truncated
 from batchq.outcome import Usage
-from batchq.ports import ChatReply, ChatRequest
+from batchq.plan import ProviderSpec
+from batchq.ports import ChatReply
 from batchq.providers.failures import retry_after_s
-from batchq.providers.http import Answer
 from batchq.providers.quotas import read_quotas
 
 _REQUEST_IDS = ("x-request-id", "request-id")
 
 
 def reply_of(
-    answer: Answer,
-    request: ChatRequest,
     data: Mapping[str, Any],
+    headers: Mapping[str, str],
+    provider: ProviderSpec,
     text: str,
     tokens: tuple[int, int],
     *,
@@ -26,6 +26,8 @@ def reply_of(
     is_cut_off: bool = False,
 ) -> ChatReply:
     """The reply with what all providers tell alike; `tokens` are input and output.
+
+    `headers` are those of its HTTP answer; a line of an upload has none.
 
     Raises Refused if it was `declined`, with why, and Truncated if it is cut off.
     """
@@ -37,12 +39,12 @@ def reply_of(
             raw=text,
             tokens=tokens,
         )
-    ids = (answer.headers.get(name) for name in _REQUEST_IDS)
+    ids = (headers.get(name) for name in _REQUEST_IDS)
     return ChatReply(
         text=text,
-        model=str(data.get("model") or request.provider.model),
+        model=str(data.get("model") or provider.model),
         usage=Usage(1, *tokens),
         request_id=next(filter(None, ids), "") or str(data.get("id") or ""),
-        retry_after_s=retry_after_s(answer.headers),
-        quotas=read_quotas(answer.headers),
+        retry_after_s=retry_after_s(headers),
+        quotas=read_quotas(headers),
     )

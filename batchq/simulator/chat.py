@@ -75,6 +75,9 @@ class Rejection(StrEnum):
     BAD_KEY = "bad_key"  # 401
     UNKNOWN_MODEL = "unknown_model"  # 404
     UNKNOWN_PATH = "unknown_path"  # 404
+    UNKNOWN_ID = "unknown_id"  # 404
+    CONFLICT = "conflict"  # 409
+    TOO_LARGE = "too_large"  # 413
     WRONG_METHOD = "wrong_method"  # 405
     RATE_LIMITED = "rate_limited"  # 429
     SERVER_ERROR = "server_error"  # 500
@@ -83,11 +86,16 @@ class Rejection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response: `body` is written as JSON."""
+    """An HTTP response: `body` is written as JSON, unless there is `content`.
+
+    One that `is_cut` breaks off half way.
+    """
 
     status: int
     body: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    is_cut: bool = False
 
 
 def estimate_tokens(text: str) -> int:
@@ -99,6 +107,17 @@ def bearer_of(headers: Mapping[str, str]) -> str:
     """Reads the bearer token of a request, empty without one."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def json_object(raw: bytes) -> Mapping[str, Any]:
+    """Reads a JSON object, or rejects the request."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Rejected(Rejection.BAD_REQUEST, f"This is not valid JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise Rejected(Rejection.BAD_REQUEST, "A JSON object is needed")
+    return body
 
 
 def require(body: Mapping[str, Any], key: str, kind: type, meaning: str) -> Any:

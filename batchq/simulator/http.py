@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 MAX_HEAD_BYTES = 64 * 1024
-MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 320 * 1024 * 1024  # a batch may have 256 MB
 MAX_CHUNK_LINE_BYTES = 1024
 REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/(\d)\.(\d)")
 HEADER_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
@@ -30,6 +31,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 class Malformed(Exception):
@@ -49,6 +51,7 @@ class Head:
     headers: Mapping[str, str]
     length: int | None
     keeps_alive: bool
+    query: str = ""
 
     @property
     def awaits_go_ahead(self) -> bool:
@@ -70,6 +73,7 @@ def read_head(raw: bytes) -> Head:
     return Head(
         method=method,
         path=target.partition("?")[0],
+        query=target.partition("?")[2],
         headers=headers,
         length=_body_length(headers),
         keeps_alive="keep-alive" in connection if minor == "0" else "close" not in connection,
@@ -209,15 +213,18 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._advance()
 
-    def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Answers the request that is being handled."""
+    def respond(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, is_cut: bool = False
+    ) -> None:
+        """Answers the request that is being handled; closes half way through if `is_cut`."""
         head, self._head = self._head, None
         self._is_busy = False
         if self._transport is None or head is None:
             return
-        keeps_alive = head.keeps_alive
-        has_body = head.method != "HEAD"
-        self._write(status, headers, body, keeps_alive=keeps_alive, has_body=has_body)
+        keeps_alive = head.keeps_alive and not is_cut
+        shown = len(body) // 2 if is_cut else len(body)
+        shown = 0 if head.method == "HEAD" else shown
+        self._write(status, headers, body, keeps_alive=keeps_alive, shown=shown)
         if not keeps_alive:
             self._transport.close()
             return
@@ -263,7 +270,8 @@ class Connection(asyncio.Protocol):
                 return None
             body = bytes(self._buffer[:length])
             del self._buffer[:length]
-        return Request(head.method, head.path, head.headers, body)
+        query = dict(parse_qsl(head.query)) if head.query else {}
+        return Request(head.method, head.path, head.headers, body, query)
 
     def _take_head(self) -> bool:
         while self._buffer.startswith(b"\r\n"):  # allowed between requests
@@ -286,7 +294,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         body = f"{error}\n".encode()
-        self._write(error.status, {"content-type": "text/plain"}, body, keeps_alive=False)
+        headers = {"content-type": "text/plain"}
+        self._write(error.status, headers, body, keeps_alive=False, shown=len(body))
         self._transport.close()
 
     def _write(
@@ -296,7 +305,7 @@ class Connection(asyncio.Protocol):
         body: bytes,
         *,
         keeps_alive: bool,
-        has_body: bool = True,
+        shown: int,
     ) -> None:
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -304,4 +313,4 @@ class Connection(asyncio.Protocol):
         lines.append(f"connection: {'keep-alive' if keeps_alive else 'close'}")
         text = "\r\n".join(lines) + "\r\n\r\n"
         assert self._transport is not None
-        self._transport.write(text.encode("latin-1") + (body if has_body else b""))
+        self._transport.write(text.encode("latin-1") + body[:shown])

@@ -54,6 +54,53 @@ class SimulatorOptions(BaseModel):
     garbage_rate: Rate = Field(0.0, description="share answered with text that is not valid JSON")
     refusal_rate: Rate = Field(0.0, description="share of answers in which the model declines")
     truncation_rate: Rate = Field(0.0, description="share of answers cut off as if at max_tokens")
+    batch_s: float = Field(0.0, ge=0, description="seconds until a batch has ended")
+    batch_window_s: float = Field(
+        86400.0, gt=0, description="seconds after which what is not answered expires"
+    )
+    batch_cancel_s: float = Field(
+        0.0, ge=0, description="seconds from a cancel to the end of a batch"
+    )
+    batch_expire_rate: Rate = Field(
+        0.0, description="share of lines that are not answered before the window ends"
+    )
+    batch_order: Literal["shuffled", "given"] = Field(
+        "shuffled", description="order of the lines in a file of results"
+    )
+    batch_duplicate_rate: Rate = Field(0.0, description="share of result lines that come twice")
+    batch_malformed_rate: Rate = Field(
+        0.0, description="share of result lines that are not valid JSON"
+    )
+    batch_unknown_rate: Rate = Field(
+        0.0, description="share of result lines followed by one with an id that nobody sent"
+    )
+    batch_cut: Literal["no", "once", "always"] = Field(
+        "no",
+        description="once: the first download of a file of results breaks off half way;"
+        " always: the file itself ends there",
+    )
+    batch_reject_rate: Rate = Field(0.0, description="share of batches that are rejected whole")
+    batch_lost_rate: Rate = Field(
+        0.0, description="share of batches that are created, but whose creator gets no answer"
+    )
+    batch_error_rate: Rate = Field(
+        0.0, description="share of requests about batches and files answered with HTTP 500"
+    )
+    batch_max_lines: int | None = Field(
+        None, gt=0, description="lines a batch; none: 50000 (OpenAI), 100000 (Anthropic)"
+    )
+    batch_max_bytes: int | None = Field(
+        None, gt=0, description="bytes a batch; none: 200 MB (OpenAI), 256 MB (Anthropic)"
+    )
+    batch_queue_tokens: int | None = Field(
+        None, gt=0, description="prompt tokens in batches that have not ended; none: no limit"
+    )
+    clock_ahead_s: float = Field(
+        0.0, description="seconds that the provider's clock is ahead of ours, in what it tells"
+    )
+    input_price: float = Field(0.0, ge=0, description="dollars for a million tokens of prompts")
+    output_price: float = Field(0.0, ge=0, description="dollars for a million tokens of answers")
+    batch_price: Rate = Field(0.5, description="share of the prices that a batch pays")
     api_keys: Names = Field((), description="keys that are accepted; none listed: any or none")
     models: Names = Field((), description="models that exist; none listed: every name")
 

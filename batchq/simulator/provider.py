@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
-from batchq.simulator.chat import Answer, Call, Rejected, Rejection, Response, estimate_tokens
+from batchq.simulator.batch_desk import BatchDesk
+from batchq.simulator.batches import Line
+from batchq.simulator.chat import (
+    Answer,
+    Call,
+    Rejected,
+    Rejection,
+    Response,
+    estimate_tokens,
+    json_object,
+)
 from batchq.simulator.faults import Fault, decide_fault, draw_latency_s
 from batchq.simulator.limits import Admission, Limits, LimitState
 from batchq.simulator.options import SimulatorOptions
 from batchq.simulator.replies import identify, make_answer, spoil
-from batchq.simulator.stats import CallLog, Stats
+from batchq.simulator.stats import CallLog, Stats, Way
 
 MODEL_WHEN_NONE_LISTED = "simulator"
+FAULT_ERRORS: Mapping[Fault, Rejected] = {
+    Fault.SERVER_ERROR: Rejected(Rejection.SERVER_ERROR, "The server had an error (simulated)"),
+    Fault.OVERLOADED: Rejected(Rejection.OVERLOADED, "Overloaded: try again later (simulated)"),
+}
 
 
 class Format(Protocol):
@@ -56,9 +70,13 @@ class SimulatedProvider:
     """Answers calls in either format under limits and faults that may change at any time."""
 
     def __init__(
-        self, options: SimulatorOptions, clock: Callable[[], float] = time.monotonic
+        self,
+        options: SimulatorOptions,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.options = options
+        self.desk = BatchDesk(self, clock, wall)
         self._limits = Limits(options, clock)
         self._stats = Stats()
         self._log = CallLog(clock)
@@ -70,7 +88,8 @@ class SimulatedProvider:
         self._limits.configure(options)
 
     def reset(self) -> None:
-        """Forgets all counts, attempts and used limits; keeps the options."""
+        """Forgets all counts, attempts, used limits and batches; keeps the options."""
+        self.desk.reset()
         self._stats = Stats()
         self._log.clear()
         self._limits.reset(self.options)
@@ -81,7 +100,13 @@ class SimulatedProvider:
             "in_flight": self._limits.in_flight,
             "peak_in_flight": self._limits.peak_in_flight,
         }
-        return {**self._stats.as_json(), **in_flight}
+        batches = self.desk.stats()  # first: it answers what is due
+        return {**self._stats.as_json(), **in_flight, "batches": batches}
+
+    def paid(self) -> dict[str, Any]:
+        """What `GET /paid` answers."""
+        self.desk.stats()
+        return self._stats.paid()
 
     def calls(self) -> dict[str, Any]:
         """What `GET /calls` answers."""
@@ -93,7 +118,7 @@ class SimulatedProvider:
         identity = {form.REQUEST_ID_HEADER: f"req_{request_id}"}
         try:
             self.check_key(form, headers)
-            call = form.read_call(_json_object(raw_body), headers)
+            call = form.read_call(json_object(raw_body), headers)
             self._check_model(call)
             return self._serve_call(form, call, request_id, identity)
         except Rejected as error:
@@ -109,6 +134,30 @@ class SimulatedProvider:
         except Rejected as error:
             return form.write_error(error, self._next_id())
         return Response(200, form.write_model(name) if name else form.write_models(names))
+
+    def answer_line(self, line: Line) -> Answer | Rejected:
+        """What the model makes of a line of a batch; hangs and drops are what calls have."""
+        call, prompt, options = line.call, line.prompt, self.options
+        if isinstance(call, Rejected):
+            return call
+        fault = decide_fault(options, prompt, self._stats.attempts(prompt) + 1)
+        fault = Fault.NONE if fault in (Fault.HANG, Fault.DROP) else fault
+        try:
+            self._check_model(call)
+            good = make_answer(call, options.seed, prompt)
+        except Rejected as error:
+            return error
+        self._stats.count_line(prompt, fault)
+        if fault in FAULT_ERRORS:
+            return FAULT_ERRORS[fault]
+        answer = spoil(call, good, fault, prompt)
+        self._count_answer("batch", prompt, answer, fault)
+        return answer
+
+    def _count_answer(self, way: Way, prompt: int, answer: Answer, fault: Fault) -> None:
+        read, written = answer.input_tokens, answer.output_tokens
+        nusd = charge_nusd(self.options, way, read, written)
+        self._stats.count_answer(way, prompt, read, written, fault, nusd)
 
     def check_key(self, form: Format, headers: Mapping[str, str]) -> None:
         """Rejects a request without an accepted key, if any is needed."""
@@ -167,7 +216,7 @@ class SimulatedProvider:
                 return
             stats.count_status(response.status)
             if response.status == 200:
-                stats.count_answer(prompt, answer.input_tokens, answer.output_tokens, fault)
+                self._count_answer("online", prompt, answer, fault)
 
         hang_s = options.hang_s if fault is Fault.HANG else 0.0
         return Served(response, hang_s or draw_latency_s(options, prompt, attempt), end)
@@ -209,22 +258,16 @@ def _respond(
     match fault:
         case Fault.HANG | Fault.DROP:
             return None
-        case Fault.SERVER_ERROR:
-            error = Rejected(Rejection.SERVER_ERROR, "The server had an error (simulated)")
-        case Fault.OVERLOADED:
-            error = Rejected(Rejection.OVERLOADED, "Overloaded: try again later (simulated)")
+        case Fault.SERVER_ERROR | Fault.OVERLOADED:
+            response = form.write_error(FAULT_ERRORS[fault], request_id)
         case _:
             return Response(200, form.write_answer(call, answer, request_id), headers)
-    response = form.write_error(error, request_id)
     return Response(response.status, response.body, headers)
 
 
-def _json_object(raw: bytes) -> Mapping[str, Any]:
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        message = f"The body of the request is not valid JSON: {error}"
-        raise Rejected(Rejection.BAD_REQUEST, message) from error
-    if not isinstance(body, dict):
-        raise Rejected(Rejection.BAD_REQUEST, "The body of the request must be a JSON object")
-    return body
+def charge_nusd(options: SimulatorOptions, way: Way, read: int, written: int) -> int:
+    """What tokens cost, in whole nano-dollars: a price is in micro-dollars for one token."""
+    micro_usd = Decimal(str(options.input_price)) * read
+    micro_usd += Decimal(str(options.output_price)) * written
+    share = Decimal(str(options.batch_price)) if way == "batch" else Decimal(1)
+    return round(micro_usd * share * 1000)

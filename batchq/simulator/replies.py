@@ -80,7 +80,7 @@ def _answer(call: Call, text: str, ending: Ending, value: Any = None) -> Answer:
     return Answer(
         text=text,
         ending=ending,
-        input_tokens=_input_tokens(call),
+        input_tokens=input_tokens(call),
         output_tokens=estimate_tokens(text),
         value=value,
         structure=call.structure,
@@ -88,7 +88,8 @@ def _answer(call: Call, text: str, ending: Ending, value: Any = None) -> Answer:
     )
 
 
-def _input_tokens(call: Call) -> int:
+def input_tokens(call: Call) -> int:
+    """Counts the tokens of a prompt and its schema."""
     return max(1, -(-(len(call.prompt) + len(call.schema)) // CHARS_PER_TOKEN))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from batchq.errors import UsageError
 from batchq.simulator import anthropic_format, openai_format
+from batchq.simulator.batch_desk import is_about_batches
 from batchq.simulator.chat import Rejected, Rejection, Response
 from batchq.simulator.http import Connection, Request
 from batchq.simulator.options import SimulatorOptions, read_options
@@ -29,6 +30,7 @@ OWN_PATHS = {
     "/health": "GET",
     "/stats": "GET",
     "/calls": "GET",
+    "/paid": "GET",
     "/reset": "POST",
     "/control": "POST",
 }
@@ -140,6 +142,9 @@ class _Handler:
         elif path in CALLS and request.method == "POST":
             served = self._provider.serve(CALLS[path], headers, request.body)
             _Delivery(connection, served).start()
+        elif is_about_batches(path):
+            response = self._provider.desk.handle(request)
+            connection.drop() if response is None else _send(connection, response)
         elif request.method == "GET" and (path == "/models" or path.startswith("/models/")):
             name = path.removeprefix("/models").removeprefix("/")
             _send(connection, self._provider.models(_format_of(request), headers, name))
@@ -162,6 +167,8 @@ class _Handler:
             return self._control(request.body)
         if path == "/calls":
             return Response(200, self._provider.calls())
+        if path == "/paid":
+            return Response(200, self._provider.paid())
         if path == "/reset":
             self._provider.reset()
         return Response(200, self._provider.stats())
@@ -220,6 +227,8 @@ def _format_of(request: Request) -> Format:
 
 
 def _send(connection: Connection, response: Response) -> None:
-    body = json.dumps(response.body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    body = response.content
+    if body is None:
+        body = json.dumps(response.body, ensure_ascii=False).encode("utf-8", "backslashreplace")
     headers = {"content-type": "application/json", **response.headers}
-    connection.respond(response.status, headers, body)
+    connection.respond(response.status, headers, body, is_cut=response.is_cut)

@@ -1,0 +1,124 @@
+"""Requests to a provider's batch endpoints, with files that never are in memory as a whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from batchq.errors import BadRequest, ProviderError, StoreError, UploadQuotaUsedUp
+from batchq.plan import ProviderSpec
+from batchq.providers.failures import failure, read_json
+from batchq.providers.http import Answer, download, get, never, post, post_file
+from batchq.providers.results import Results
+
+CLOCK_SLACK_S = 3600.0
+"""How far back a list is read beyond the moment that is looked for: clocks are wrong at times."""
+_ENQUEUED = re.compile(
+    r"enqueued.{0,20}\btokens?\b|\btoken_limit_exceeded\b|\bbatch\b.{0,60}\bqueue\b", re.I | re.S
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Where a provider is and how it knows us. Paths begin with a slash."""
+
+    provider: ProviderSpec
+    base_url: str
+    headers: Mapping[str, str]
+    key: str
+
+    def get(self, path: str) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Gets an object, and the headers that came with it."""
+        answer = get(self.base_url + path, self.headers, self.provider.timeout_s)
+        return read_json(answer, self.provider, self.key), answer.headers
+
+    def post(self, path: str, body: Any = None) -> dict[str, Any]:
+        """Posts JSON and gets an object."""
+        answer = post(self.base_url + path, self.headers, body, self.provider.timeout_s)
+        return self._read(answer)
+
+    def send(self, path: str, content_type: str, parts: Iterable[bytes]) -> dict[str, Any]:
+        """Posts the parts one after the other, once all of them are on the disk."""
+        headers = {**self.headers, "content-type": content_type}
+        with tempfile.TemporaryFile(prefix="batchq-") as file:
+            for part in parts:
+                try:
+                    file.write(part)
+                except OSError as error:
+                    place = tempfile.gettempdir()
+                    problem = f"an upload cannot be written to {place}: {error.strerror}"
+                    raise StoreError(problem) from None
+            file.seek(0)
+            answer = post_file(self.base_url + path, headers, file, self.provider.timeout_s)
+        return self._read(answer)
+
+    def _read(self, answer: Answer) -> dict[str, Any]:
+        try:
+            return read_json(answer, self.provider, self.key)
+        except ProviderError as error:
+            if not is_about_quota(str(error)):
+                raise
+            raise UploadQuotaUsedUp(
+                str(error), status=error.status, retry_after_s=error.retry_after_s
+            ) from None
+
+    @contextmanager
+    def fetched(self, path: str, is_enough: Callable[[bytes], bool] = never) -> Iterator[Results]:
+        """Gets a file of results; raises ProviderError if nothing of it is to be had."""
+        with tempfile.TemporaryFile(prefix="batchq-") as file:
+            url = self.base_url + path
+            got = download(url, self.headers, file, self.provider.timeout_s, is_enough=is_enough)
+            if got.answer.status != 200:
+                raise failure(got.answer, self.provider, self.key)
+            file.seek(0)
+            yield Results(file, got.is_whole)
+
+
+def is_about_quota(words: str) -> bool:
+    """Whether the provider refuses an upload as others have not ended yet."""
+    return _ENQUEUED.search(words) is not None
+
+
+def on_their_clock(moment: float, headers: Mapping[str, str]) -> float:
+    """A moment of our clock on that of the provider, as far as its answer tells it."""
+    try:
+        theirs = parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return moment
+    if theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=UTC)
+    return moment + theirs.timestamp() - time.time()
+
+
+def read_time(value: Any) -> float | None:
+    """Reads a moment: seconds since the epoch, or RFC 3339; None if it is neither."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        then = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp()
+
+
+def read_count(value: Any) -> int:
+    """Reads a count that may be missing."""
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def write_json(value: Any) -> bytes:
+    """Writes one line; raises BadRequest for what is not JSON."""
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError):
+        raise BadRequest("the request holds a value that is not JSON, such as NaN") from None
