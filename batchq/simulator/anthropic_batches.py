@@ -36,7 +36,7 @@ class AnthropicBatches:
         self._batches = batches
         self._stamp = stamp
 
-    def handle(self, request: Request, options: SimulatorOptions, now: float) -> Response:
+    def handle(self, request: Request, options: SimulatorOptions) -> Response:
         """Answers a request; raises Rejected for one that is wrong."""
         if not request.headers.get("anthropic-version"):
             raise Rejected(Rejection.BAD_REQUEST, "anthropic-version: header is required")
@@ -45,21 +45,21 @@ class AnthropicBatches:
         match request.method, path:
             case "POST", []:
                 batch = self._create(request, options)
-                return Response(200, self._batch(batch, batch.created_at, place, is_new=True))
+                return Response(200, self._batch(batch, place, is_new=True))
             case "GET", []:
-                batches = [self._batch(each, now, place) for each in self._list()]
+                batches = [self._batch(each, place) for each in self._list()]
                 return Response(200, page(batches, request.query))
             case "GET", [name]:
                 batch = self._batches.get("anthropic", name)
-                return Response(200, self._batch(batch, now, place))
+                return Response(200, self._batch(batch, place))
             case "DELETE", [name]:
                 self._batches.remove("anthropic", name)
                 return Response(200, {"id": name, "type": "message_batch_deleted"})
             case "POST", [name, "cancel"]:
                 batch = self._batches.cancel("anthropic", name)
-                return Response(200, self._batch(batch, now, place))
+                return Response(200, self._batch(batch, place))
             case "GET", [name, "results"]:
-                return self._results(self._batches.get("anthropic", name), options, now)
+                return self._results(self._batches.get("anthropic", name), options)
         raise Rejected(Rejection.UNKNOWN_PATH, f"Unknown request: {request.method} {request.path}")
 
     def _list(self) -> Sequence[Batch]:
@@ -77,16 +77,14 @@ class AnthropicBatches:
             raise Rejected(Rejection.BAD_REQUEST, batch.problems[0].message)
         return batch
 
-    def _results(self, batch: Batch, options: SimulatorOptions, now: float) -> Response:
-        if batch.state(now) is not State.ENDED:
+    def _results(self, batch: Batch, options: SimulatorOptions) -> Response:
+        if batch.state is not State.ENDED:
             raise Rejected(Rejection.BAD_REQUEST, f"Batch {batch.id} has no results yet.")
         lines = batch.result_lines()
         return respond(batch, "results", lines, lambda line: _result(batch, line), options)
 
-    def _batch(
-        self, batch: Batch, now: float, place: str, *, is_new: bool = False
-    ) -> dict[str, Any]:
-        state = State.RUNNING if is_new else batch.state(now)
+    def _batch(self, batch: Batch, place: str, *, is_new: bool = False) -> dict[str, Any]:
+        state = State.RUNNING if is_new else batch.state
         counts = batch.counts()
         # The counts of what is done are zero until all is.
         done = state is State.ENDED

@@ -64,7 +64,7 @@ class BatchDesk:
             self._model.check_key(form, request.headers)
             if self._meets(options.batch_error_rate, "batch error", self._requests):
                 raise Rejected(Rejection.SERVER_ERROR, "The server had an error (simulated)")
-            response = api.handle(request, options, self._clock())
+            response = api.handle(request, options)
         except Rejected as error:
             response = form.write_error(error, request_id)
         else:
@@ -96,7 +96,7 @@ class BatchDesk:
         return {
             "id": batch.id,
             "api": batch.api,
-            "state": batch.state(self._clock()),
+            "state": batch.state,
             "created_at": created.isoformat(timespec="milliseconds"),
             "metadata": batch.details.get("metadata"),
             "problem": batch.problems[0].message if batch.problems else None,

@@ -94,6 +94,7 @@ class Batch:
         self._by_due = sorted(lines, key=lambda line: (line.due_at, line.share))
         self._last_due_at = self._by_due[-1].due_at if lines else now
         self._done = 0
+        self._seen_at = now
 
     @property
     def expires_at(self) -> float:
@@ -112,16 +113,23 @@ class Batch:
             end = min(end, self.cancelled_at + self.options.batch_cancel_s)
         return end
 
-    def state(self, now: float) -> State:
-        """Where it stands."""
+    @property
+    def state(self) -> State:
+        """Where it stands, as of the last `advance`."""
         if self.problems:
             return State.REJECTED
-        if now >= self.ends_at:
+        if self._seen_at >= self.ends_at:
             return State.ENDED
         return State.RUNNING if self.cancelled_at is None else State.CANCELLING
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in (State.ENDED, State.REJECTED)
+
     def advance(self, now: float, answer: Callable[[Line], Answer | Rejected]) -> None:
         """Answers what is due; at the end, gives up what is left."""
+        self._seen_at = now
         if self.problems:
             return
         end = self.ends_at
@@ -216,6 +224,10 @@ class Batches:
             " once some in_progress batches have been completed.",
         )
 
+    def now(self) -> float:
+        """The moment that it is, on the clock of all batches."""
+        return self._clock()
+
     def get(self, api: Api, batch_id: str) -> Batch:
         """Finds a batch and brings it up to date; raises Rejected if there is none."""
         batch = self._batches.get(batch_id)
@@ -237,9 +249,8 @@ class Batches:
     def cancel(self, api: Api, batch_id: str) -> Batch:
         """Cancels a batch that has not ended."""
         batch = self.get(api, batch_id)
-        state = batch.state(self._clock())
-        if state in (State.ENDED, State.REJECTED):
-            raise Rejected(Rejection.CONFLICT, f"Cannot cancel a batch that is {state}.")
+        if batch.is_over:
+            raise Rejected(Rejection.CONFLICT, f"Cannot cancel a batch that is {batch.state}.")
         if batch.cancelled_at is None:
             batch.cancelled_at = self._clock()
             batch.advance(self._clock(), self._answer)
@@ -248,7 +259,7 @@ class Batches:
     def remove(self, api: Api, batch_id: str) -> None:
         """Forgets a batch that has ended."""
         batch = self.get(api, batch_id)
-        if batch.state(self._clock()) not in (State.ENDED, State.REJECTED):
+        if not batch.is_over:
             raise Rejected(Rejection.CONFLICT, "A batch that runs cannot be deleted: cancel it.")
         del self._batches[batch_id]
 

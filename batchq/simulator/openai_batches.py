@@ -49,11 +49,11 @@ class OpenAIBatches:
         self._files: dict[str, File] = {}
         self._sent = 0
 
-    def handle(self, request: Request, options: SimulatorOptions, now: float) -> Response:
+    def handle(self, request: Request, options: SimulatorOptions) -> Response:
         """Answers a request; raises Rejected for one that is wrong."""
         match (request.method, request.path.removeprefix("/v1").strip("/").split("/")):
             case "POST", ["files"]:
-                return self._keep(request, now)
+                return self._keep(request)
             case "GET", ["files"]:
                 files = [_file(file) for file in reversed(self._files.values())]
                 return Response(200, page(files, request.query))
@@ -67,21 +67,23 @@ class OpenAIBatches:
             case "POST", ["batches"]:
                 return Response(200, self._create(request, options))
             case "GET", ["batches"]:
-                batches = [self._batch(batch, now) for batch in self._batches.newest("openai")]
+                batches = [self._batch(batch) for batch in self._batches.newest("openai")]
                 return Response(200, page(batches, request.query))
             case "GET", ["batches", name]:
-                return Response(200, self._batch(self._batches.get("openai", name), now))
+                return Response(200, self._batch(self._batches.get("openai", name)))
             case "POST", ["batches", name, "cancel"]:
-                return Response(200, self._batch(self._batches.cancel("openai", name), now))
+                return Response(200, self._batch(self._batches.cancel("openai", name)))
         raise Rejected(Rejection.UNKNOWN_PATH, f"Unknown request: {request.method} {request.path}")
 
-    def _keep(self, request: Request, now: float) -> Response:
+    def _keep(self, request: Request) -> Response:
         fields, (name, content) = read_form(request)
         purpose = fields.get("purpose", "")
         if purpose != "batch":
             raise Rejected(Rejection.BAD_REQUEST, "purpose: this simulator keeps files for 'batch'")
         self._sent += 1
-        file = File(f"file-{self._sent:012d}", name, purpose, int(self._stamp(now)), content)
+        file = File(
+            f"file-{self._sent:012d}", name, purpose, int(self._stamp(self._batches.now())), content
+        )
         self._files[file.id] = file
         return Response(200, _file(file))
 
@@ -122,7 +124,7 @@ class OpenAIBatches:
         details = {"input_file_id": file.id, "metadata": metadata}
         batch = self._batches.create("openai", calls, options, details=details, problems=problems)
         # It is looked into later, as by the real one: the next poll tells what was found.
-        return {**self._batch(batch, batch.created_at), **_NOT_LOOKED_INTO}
+        return {**self._batch(batch), **_NOT_LOOKED_INTO}
 
     def _results(self, batch: Batch) -> dict[str, str]:
         """The files that a batch has by now, by the names of their fields."""
@@ -130,8 +132,8 @@ class OpenAIBatches:
         names = {True: "output", False: "error"}
         return {f"{names[kind]}_file_id": f"{names[kind]}-of-{batch.id}" for kind in kinds}
 
-    def _batch(self, batch: Batch, now: float) -> dict[str, Any]:
-        state, counts = batch.state(now), batch.counts()
+    def _batch(self, batch: Batch) -> dict[str, Any]:
+        state, counts = batch.state, batch.counts()
         at = int(self._stamp(batch.created_at))
         ended_at = int(self._stamp(batch.ends_at))
         if state is State.ENDED:

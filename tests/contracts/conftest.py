@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import subprocess
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+import requests
+
+from batchq.simulator.options import SimulatorOptions
+from batchq.simulator.server import serve
+
+DEADLINE_S = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +64,50 @@ def outputs_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]
     fs, root = fsspec.url_to_fs(url)
     if fs.exists(root):
         fs.rm(root, recursive=True)
+
+
+class Simulator:
+    """A simulator in a thread of this process."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        reading, self._writing = os.pipe()
+        urls: queue.Queue[str] = queue.Queue()
+        self._thread = threading.Thread(
+            target=serve,
+            args=(SimulatorOptions(), "127.0.0.1", 0, urls.put),
+            kwargs={"parent_pipe": reading},
+        )
+        self._thread.start()
+        self.url = urls.get(timeout=DEADLINE_S)
+        self.session = stack.enter_context(requests.Session())
+        stack.callback(os.close, reading)
+        stack.callback(self._thread.join)
+        stack.callback(os.close, self._writing)
+
+    def control(self, **options: Any) -> None:
+        answer = self.session.post(f"{self.url}/control", json=options, timeout=DEADLINE_S)
+        assert answer.status_code == 200, answer.text
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self.session.get(f"{self.url}{path}", timeout=DEADLINE_S).json()
+
+    def stats(self) -> dict[str, Any]:
+        return self.get("/stats")
+
+    def start_anew(self) -> None:
+        self.control(**SimulatorOptions().model_dump(mode="json"))
+        self.session.post(f"{self.url}/reset", timeout=DEADLINE_S)
+
+
+@pytest.fixture(scope="session")
+def running_simulator() -> Iterator[Simulator]:
+    """The one simulator in this process, for those who use no more of it than its wire."""
+    with ExitStack() as stack:
+        yield Simulator(stack)
+
+
+@pytest.fixture
+def batch_simulator(running_simulator: Simulator) -> Simulator:
+    """That simulator without options, counts, batches and files."""
+    running_simulator.start_anew()
+    return running_simulator

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import queue
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-import requests
 
 from batchq.errors import (
     AuthFailed,
@@ -39,8 +36,6 @@ from batchq.errors import (
 from batchq.plan import ProviderSpec
 from batchq.ports import ChatRequest, Message
 from batchq.providers import get_provider, get_uploads
-from batchq.simulator.options import SimulatorOptions
-from batchq.simulator.server import serve
 from batchq.uploads import Upload, UploadAnswer, UploadLine, UploadProvider
 
 DEADLINE_S = 20.0
@@ -53,46 +48,9 @@ SCHEMA = {
 KEY = "s3cret-0123456789abcdef"
 
 
-class Server:
-    """A simulator in a thread of this process."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        reading, self._writing = os.pipe()
-        urls: queue.Queue[str] = queue.Queue()
-        self._thread = threading.Thread(
-            target=serve,
-            args=(SimulatorOptions(), "127.0.0.1", 0, urls.put),
-            kwargs={"parent_pipe": reading},
-        )
-        self._thread.start()
-        self.url = urls.get(timeout=DEADLINE_S)
-        self.session = stack.enter_context(requests.Session())
-        stack.callback(os.close, reading)
-        stack.callback(self._thread.join)
-        stack.callback(os.close, self._writing)
-
-    def control(self, **options: Any) -> None:
-        answer = self.session.post(f"{self.url}/control", json=options, timeout=DEADLINE_S)
-        assert answer.status_code == 200, answer.text
-
-    def stats(self) -> dict[str, Any]:
-        return self.session.get(f"{self.url}/stats", timeout=DEADLINE_S).json()
-
-    def start_anew(self) -> None:
-        self.control(**SimulatorOptions().model_dump(mode="json"))
-        self.session.post(f"{self.url}/reset", timeout=DEADLINE_S)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with ExitStack() as stack:
-        yield Server(stack)
-
-
 @pytest.fixture
-def server(running: Server) -> Server:
-    running.start_anew()
-    return running
+def server(batch_simulator: Any) -> Any:
+    return batch_simulator
 
 
 @pytest.fixture(params=["openai", "anthropic"])
@@ -101,7 +59,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def spec(server: Server, kind: str) -> ProviderSpec:
+def spec(server: Any, kind: str) -> ProviderSpec:
     # OpenAI's address ends with the version, Anthropic's does not.
     base_url = f"{server.url}/v1" if kind == "openai" else server.url
     return ProviderSpec("acme", kind, base_url, "model-1", timeout_s=DEADLINE_S)
