@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 import json
 import os
 import select
 import shutil
-import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -15,7 +18,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +72,83 @@ def redis_url(redis_server: RedisServer, redis_client: redis.Redis) -> str:
     return redis_server.url
 
 
+_SIGNATURE = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Path]:
+    """The socket of a server that runs programs without the start of a Python; see warm.py."""
+    folder = Path(tempfile.mkdtemp(prefix="batchq-warm-"))  # a short path, for a socket
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("warm.py")), str(folder / "socket")],
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    yield folder / "socket"
+    server.kill()
+    server.communicate()
+    shutil.rmtree(folder)
+
+
+class Forked(subprocess.Popen):
+    """`python -m MODULE ARGUMENTS` as a fork of the warm server; a Popen of text in all else.
+
+    Its standard input is empty.
+    """
+
+    def __init__(self, warm: Path, module: str, arguments: Sequence[str], **options: Any) -> None:
+        self._warm = warm
+        super().__init__([module, *arguments], text=True, **options)
+
+    def _execute_child(self, *given: Any) -> None:
+        told = _SIGNATURE.bind(self, *given).arguments
+        module, *arguments = told["args"]
+        request = {
+            "module": module,
+            "arguments": arguments,
+            "folder": os.fspath(told["cwd"] or Path.cwd()),
+            "env": dict(os.environ if told["env"] is None else told["env"]),
+            "is_leader": told["start_new_session"],
+        }
+        streams = [told["c2pwrite"], told["errwrite"]]
+        descriptors = [own if one == -1 else one for own, one in enumerate(streams, start=1)]
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self._warm))
+            socket.send_fds(client, [b"\n"], descriptors)
+            client.sendall(json.dumps(request).encode() + b"\n")
+            self._answers = client.dup()
+        self.pid = self._answer()
+        self._child_created = True
+        self._close_pipe_fds(  # type: ignore[attr-defined]
+            *(told[one] for one in ("p2cread", "p2cwrite", "c2pread", "c2pwrite")),
+            *(told[one] for one in ("errread", "errwrite")),
+        )
+
+    def _answer(self) -> int:
+        (number,) = struct.unpack("i", self._answers.recv(4, socket.MSG_WAITALL))
+        return int(number)
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        if wait_flags & os.WNOHANG and not select.select([self._answers], [], [], 0)[0]:
+            return 0, 0
+        with self._answers:
+            return self.pid, self._answer()
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        if self.returncode is None and hasattr(self, "pid"):
+            pid, status = self._try_wait(os.WNOHANG)
+            if pid:
+                self._handle_exitstatus(status)  # type: ignore[attr-defined]
+        return self.returncode
+
+
+@pytest.fixture(scope="session")
+def fork(warm: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`fork(module, arguments, **options of a Popen)` is `python -m`, and starts at once."""
+    return functools.partial(Forked, warm)
+
+
 @dataclass(frozen=True)
 class RunningSimulator:
     """A simulator that runs; `url` is the base URL for a provider."""
@@ -90,16 +170,13 @@ class RunningSimulator:
 
 
 @pytest.fixture
-def simulator() -> Iterator[Callable[..., RunningSimulator]]:
+def simulator(fork: Callable[..., subprocess.Popen[str]]) -> Iterator[Callable[..., Any]]:
     """`simulator(latency_ms=20, ...)` starts the real simulator with these options."""
     with ExitStack() as stack:
 
         def start(**options: Any) -> RunningSimulator:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "batchq.simulator", "--options", json.dumps(options)],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+            arguments = ("--options", json.dumps(options))
+            process = fork("batchq.simulator", arguments, stdout=subprocess.PIPE)
             running = RunningSimulator(process.stdout.readline().strip(), process)  # type: ignore[union-attr]
             stack.callback(running.stop)
             assert running.url.startswith("http"), "the simulator did not start"
@@ -198,29 +275,15 @@ def object_store(s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Ite
     s3_server.files().rm(name, recursive=True)
 
 
-@pytest.fixture(scope="session")
-def warm_commands() -> Iterator[Path]:
-    """The socket of a server that runs commands without the start of a Python; see warm.py."""
-    folder = Path(tempfile.mkdtemp(prefix="batchq-warm-"))  # a short path, for a socket
-    server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("warm.py")), str(folder / "socket")],
-        stdout=subprocess.PIPE,
-    )
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n"
-    yield folder / "socket"
-    server.kill()
-    server.communicate()
-    shutil.rmtree(folder)
-
-
 class Project:
     """A user's folder, and the real command line in it as a process."""
 
-    def __init__(self, folder: Path, stack: ExitStack, warm_commands: Path) -> None:
+    def __init__(
+        self, folder: Path, stack: ExitStack, fork: Callable[..., subprocess.Popen[str]]
+    ) -> None:
         self.folder = folder
         self._stack = stack
-        self._warm_commands = warm_commands
+        self._fork = fork
 
     def write(self, name: str, content: Any) -> Path:
         """Writes a file: text as it is, anything else as JSON."""
@@ -237,44 +300,44 @@ class Project:
         self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 90
     ) -> subprocess.CompletedProcess[str]:
         """Runs `batchq` with these arguments to its end."""
-        request = {"arguments": arguments, "folder": str(self.folder), "env": self._env(env)}
-        with (
-            tempfile.TemporaryFile() as out,
-            tempfile.TemporaryFile() as err,
-            socket.socket(socket.AF_UNIX) as client,
-        ):
-            client.connect(str(self._warm_commands))
-            socket.send_fds(client, [b"\n"], [out.fileno(), err.fileno()])
-            client.sendall(json.dumps(request).encode() + b"\n")
-            answers = client.makefile()
-            pid = int(answers.readline())
-            is_late = not select.select([client], [], [], timeout)[0]
-            if is_late:
-                os.kill(pid, signal.SIGTERM)
-                if not select.select([client], [], [], 30)[0]:
-                    os.kill(pid, signal.SIGKILL)
-            code = int(answers.readline())
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            place = {"cwd": self.folder, "env": self._env(env)}
+            process = self._fork("batchq", arguments, stdout=out, stderr=err, **place)
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(30)
+                _end(process)
+                code = None
             texts = []
             for file in (out, err):
                 file.seek(0)
-                texts.append(file.read().decode())
-        if is_late:
-            pytest.fail(
-                f"batchq {' '.join(arguments)} took over {timeout} s\n{texts[0]}\n{texts[1]}"
-            )
+                texts.append(file.read())
+        if code is None:
+            told = "\n".join(texts)
+            pytest.fail(f"batchq {' '.join(arguments)} took over {timeout} s\n{told}")
         return subprocess.CompletedProcess(arguments, code, *texts)
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Starts `batchq` with these arguments; it is ended with the test."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "batchq", *arguments],
-            cwd=self.folder,
-            env=self._env(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, is_cold: bool = False
+    ) -> subprocess.Popen[str]:
+        """Starts `batchq` with these arguments; it is ended with the test.
+
+        A cold one imports all that it needs itself.
+        """
+        options: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": self._env(env),
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
+        if is_cold:
+            command = [sys.executable, "-m", "batchq", *arguments]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True, **options)
+        else:
+            process = self._fork("batchq", arguments, **options)
         self._stack.callback(_end, process)
         return process
 
@@ -290,12 +353,12 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, warm_commands: Path) -> Iterator[Project]:
+def project(tmp_path: Path, fork: Callable[..., subprocess.Popen[str]]) -> Iterator[Project]:
     """An empty folder, and the command line in it."""
     folder = tmp_path / "project"
     folder.mkdir()
     with ExitStack() as stack:
-        yield Project(folder, stack, warm_commands)
+        yield Project(folder, stack, fork)
 
 
 def _marked(mark: str, folder: Path | None) -> list[psutil.Process]:

@@ -1,13 +1,14 @@
-"""A server that has imported the command line, and forks for each command that it is asked to run.
+"""A server that has imported batchq and Celery, and forks for each program that it is asked to run.
 
-Most of a short command's time is the import of its modules, and the suite runs hundreds of them.
+Most of a short program's time is the import of its modules, and the suite runs hundreds of them.
 What it forks is a process of its own, with its own environment, folder and output.
 
 A command starts a supervisor, and that simulators; these are forks as well, for the same reason.
 
-Run as `python warm.py SOCKET`. A request is a line of JSON, `{arguments, folder, env}`, with the
-descriptors for standard output and error; the answers are the process id and the exit code, a line
-each.
+Run as `python warm.py SOCKET`. A request is a line of JSON, `{module, arguments, folder, env,
+is_leader}`, with the descriptors for standard output and error; the module is run as by
+`python -m`. The answers are the process id and what `waitpid` said of its end, as integers of four
+bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import os
 import pkgutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -100,7 +103,8 @@ def serve(path: str) -> NoReturn:
     for found in pkgutil.walk_packages(batchq.__path__, "batchq."):
         if found.name != LEFT_OUT and not found.name.startswith("batchq.examples"):
             importlib.import_module(found.name)
-    importlib.import_module("s3fs")
+    for name in ("s3fs", "celery.bin.celery", "celery.bin.worker"):
+        importlib.import_module(name)
     import_for_workers()
     assert threading.active_count() == 1  # a fork copies one thread only
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
@@ -126,9 +130,9 @@ def _answer(client: socket.socket) -> NoReturn:
     if pid == 0:
         client.close()
         _run(request, *descriptors)
-    client.sendall(b"%d\n" % pid)
+    client.sendall(struct.pack("i", pid))
     _, status = os.waitpid(pid, 0)
-    client.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+    client.sendall(struct.pack("i", status))
     os._exit(0)
 
 
@@ -136,14 +140,17 @@ def _run(request: dict, out: int, err: int) -> NoReturn:
     for target, source in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
         os.dup2(source, target)
         os.close(source)
+    if request["is_leader"]:
+        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["env"])
-    sys.path[0] = request["folder"]  # as `python -m batchq` has it
-    sys.argv = ["batchq", *request["arguments"]]
+    tempfile.tempdir = None  # that of the environment
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:1] = [request["folder"], *paths]  # as `python -m` has them
+    sys.argv = [request["module"], *request["arguments"]]
     subprocess.Popen = WarmPopen  # type: ignore[misc]
-    from batchq.__main__ import main
-
+    main = _main_of(request["module"])
     while True:
         try:
             sys.exit(main())
@@ -152,6 +159,13 @@ def _run(request: dict, out: int, err: int) -> NoReturn:
         gc.collect()  # what still has a descriptor closes it now
         sys.path[:] = [one for one in sys.path if one != request["folder"]]  # -P
         main = _program(forked)
+
+
+def _main_of(module: str) -> Any:
+    found = importlib.import_module(module)
+    if hasattr(found, "__path__"):
+        found = importlib.import_module(f"{module}.__main__")
+    return found.main
 
 
 def _program(forked: Forked) -> Any:

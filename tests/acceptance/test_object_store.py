@@ -286,7 +286,7 @@ def test_a_store_that_cannot_be_used_is_one_message_before_anything_is_queued(
 def test_a_missing_client_is_asked_for_by_the_name_of_the_extra(words):
     words.write("s3fs.py", "raise ImportError('no module named s3fs')")
 
-    process = words.start("submit", "m.yaml")  # the commands of `run` have it imported
+    process = words.start("submit", "m.yaml", is_cold=True)  # others have it imported
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 6, said

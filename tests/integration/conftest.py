@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,6 @@ from batchq.services import Services, build_services
 from batchq.settings import Settings
 from batchq.store import RunFolder
 
-CELERY = (sys.executable, "-m", "celery", "-A", "batchq", "worker")
 QUIET = ("--without-gossip", "--without-mingle", "-l", "warning")
 
 
@@ -39,7 +39,8 @@ class Cluster:
     folder: Path
     services: Services
     wait_for: Callable[..., None]
-    children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    fork: Callable[..., subprocess.Popen[str]]
+    children: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     def worker(
         self,
@@ -47,7 +48,7 @@ class Cluster:
         cwd: Path | None = None,
         before: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
-    ) -> subprocess.Popen[bytes]:
+    ) -> subprocess.Popen[Any]:
         """Starts a plain Celery worker of the app, in a session of its own.
 
         `before` is a command that runs it elsewhere, `env` what it gets to know besides.
@@ -63,20 +64,20 @@ class Cluster:
             "PYTHONPATH": str(self.folder),
             **(env or {}),
         }
-        log = self.folder / f"worker{len(self.children)}.log"
+        number = len(self.children)
+        log = self.folder / f"worker{number}.log"
         with log.open("wb") as out:
-            child = subprocess.Popen(
-                [*before, *CELERY, *QUIET, "-n", f"w{len(self.children)}@test", *options],
-                env=whole,
-                cwd=cwd or self.folder,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+            place = {"env": whole, "cwd": cwd or self.folder, "stdout": out, "stderr": out}
+            given = ["-A", "batchq", "worker", *QUIET, "-n", f"w{number}@test", *options]
+            if before or "gevent" in options:  # which patches what others have imported
+                command = [*before, sys.executable, "-m", "celery", *given]
+                child = subprocess.Popen(command, start_new_session=True, **place)
+            else:
+                child = self.fork("celery", given, start_new_session=True, **place)
         self.children.append(child)
         return child
 
-    def coordinator(self) -> subprocess.Popen[bytes]:
+    def coordinator(self) -> subprocess.Popen[Any]:
         """Starts the worker of the control queue."""
         return self.worker("-Q", "batchq.control", "-P", "threads", "-c", "2")
 
@@ -158,11 +159,16 @@ TASKS = """
 
 
 @pytest.fixture
-def cluster(redis_url: str, tmp_path: Path, wait_for: Callable[..., None]) -> Iterator[Cluster]:
+def cluster(
+    redis_url: str,
+    tmp_path: Path,
+    wait_for: Callable[..., None],
+    fork: Callable[..., subprocess.Popen[str]],
+) -> Iterator[Cluster]:
     """An empty cluster, whose leases end after two seconds."""
     (tmp_path / "cluster_tasks.py").write_text(textwrap.dedent(TASKS))
     settings = Settings(broker_url=redis_url, home=tmp_path / ".batchq", lease_ttl_s=2)
-    made = Cluster(tmp_path, build_services(settings, patience_s=10), wait_for)
+    made = Cluster(tmp_path, build_services(settings, patience_s=10), wait_for, fork)
     yield made
     made.stop()
 
