@@ -22,7 +22,14 @@ from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply
 from batchq.providers.failures import failure, kind_of, read_key, redact
 from batchq.providers.http import Answer
-from batchq.providers.openai import Dialects, base_url_of, build_body, headers_of, read_reply
+from batchq.providers.openai import (
+    BASE_URL,
+    Dialects,
+    base_url_of,
+    build_body,
+    headers_of,
+    read_reply,
+)
 from batchq.providers.results import match
 from batchq.providers.wire import (
     CLOCK_SLACK_S,
@@ -42,6 +49,8 @@ from batchq.uploads import (
 )
 
 LIMITS = UploadLimits(lines=50_000, bytes=200_000_000)
+OTHERS_LIMITS = UploadLimits(lines=50_000, bytes=100_000_000)
+"""What the strictest of the compatible servers allows, Together's."""
 ENDPOINT = "/v1/chat/completions"
 WINDOW = "24h"
 TAG = "batchq"
@@ -67,9 +76,10 @@ class OpenAIUploads:
     def __init__(self, dialects: Dialects) -> None:
         self._dialects = dialects
 
-    def limits(self, provider: ProviderSpec) -> UploadLimits:  # noqa: ARG002 (others may differ)
-        """50,000 lines and 200 MB."""
-        return LIMITS
+    def limits(self, provider: ProviderSpec) -> UploadLimits:
+        """50,000 lines and 200 MB; half of that size where another than OpenAI is asked."""
+        is_theirs = base_url_of(provider) == BASE_URL or provider.kind == "simulator"
+        return LIMITS if is_theirs else OTHERS_LIMITS
 
     def size(self, line: UploadLine) -> int:
         """Bytes of a line of the file."""

@@ -421,8 +421,22 @@ def test_a_line_is_as_large_as_it_is_sent(uploads, spec, server) -> None:
     assert wait_for(uploads, spec, upload).state == "ended"
     server.control(batch_max_bytes=total - 20)
     assert isinstance(_rejection_of(uploads, spec, lines), ProviderError)
-    limits = uploads.limits(spec)
-    assert (limits.lines, limits.bytes) >= (50_000, 200_000_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "base_url", "lines", "megabytes"),
+    [
+        ("openai", "https://api.openai.com/v1/", 50_000, 200),
+        ("openai", "", 50_000, 200),
+        ("openai", "https://api.together.xyz/v1", 50_000, 100),
+        ("simulator", "http://127.0.0.1:1/v1", 50_000, 200),
+        ("anthropic", "", 100_000, 256),
+    ],
+)
+def test_an_upload_has_no_more_than_its_provider_takes(kind, base_url, lines, megabytes) -> None:
+    limits = get_uploads(kind).limits(ProviderSpec("acme", kind, base_url, "model-1"))
+
+    assert (limits.lines, limits.bytes) == (lines, megabytes * 10**6)
 
 
 class Fixed(BaseHTTPRequestHandler):
