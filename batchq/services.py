@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RedisSchedules,
         RedisTallies,
     )
+    from batchq.ledger.bulk import BulkLedger
     from batchq.outcome import Outcome
     from batchq.plan import StepSpec
     from batchq.ports import Cache, Catalog
@@ -70,6 +71,13 @@ class Services:
 
         count_outcome(self.tally, spec, outcome)
         trace_attempts(spec, outcome)
+
+    @cached_property
+    def bulk(self) -> BulkLedger:
+        """The ledger, for many items at once."""
+        from batchq.ledger.bulk import BulkLedger
+
+        return BulkLedger(self.ledger)
 
     @cached_property
     def tallies(self) -> RedisTallies:

@@ -14,6 +14,7 @@ batchq:{RUN}:budget         hash    limits, spent, held, and how estimates compa
 batchq:{RUN}:held           hash    lease -> what a call in flight holds of the budget
 batchq:{RUN}:canary         string  what the first items cost, and what was decided
 batchq:alive:OWNER          string  a process that says it is alive, with a time to live
+batchq:hand:OWNER/QUEUE/SLOT list   messages that a slot has taken by itself, while it runs them
 batchq:runs                 zset    run -> when it was created, of the runs that are not over
 batchq:due                  zset    run -> when its coordinator should look at it next
 batchq:{RUN}:notified       hash    the notices of a run that were put into the outbox
@@ -29,6 +30,7 @@ batchq:tally:WORKER         hash    what the pool processes of one worker counte
 from __future__ import annotations
 
 ALIVE = "batchq:alive:"
+HAND = "batchq:hand:"
 RUNS = "batchq:runs"
 DUE = "batchq:due"
 TALLY = "batchq:tally"

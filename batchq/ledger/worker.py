@@ -71,11 +71,7 @@ class RedisWorkerLedger:
     @or_queue_error
     def commit(self, ref: ItemRef, outcome: Outcome) -> bool:
         """See ports.WorkerLedger."""
-        line = ""
-        if outcome.error is not None:
-            line = f"{outcome.item_id}: {outcome.error.kind}: {outcome.error.message[:200]}"
-        counted = [pair for pair in amounts(Summary.of(outcome)) if pair[1]]
-        added = [part for pair in counted for part in pair]
+        line, added = failure_line(outcome), counted(outcome)
         kept = self._commit(
             keys=[
                 keys.run(ref.run),
@@ -88,8 +84,12 @@ class RedisWorkerLedger:
             args=[f"{ref.step}:{ref.batch}", ref.index, encode(outcome), line, ref.step, *added],
         )
         if kept:
-            self._on_end(self._specs.get((ref.run, ref.step)), outcome)
+            self.note_end(ref, outcome)
         return bool(kept)
+
+    def note_end(self, ref: ItemRef, outcome: Outcome) -> None:
+        """Tells of an outcome that was kept."""
+        self._on_end(self._specs.get((ref.run, ref.step)), outcome)
 
     @or_queue_error
     def release(self, ref: ItemRef, *, starts: int = 0, until: float = 0.0) -> None:
@@ -145,6 +145,18 @@ def amounts(summary: Summary) -> Iterator[tuple[str, int]]:
         yield name, getattr(summary, name)
     for name in USAGE_COUNTERS:
         yield name, getattr(summary.usage, name)
+
+
+def counted(outcome: Outcome) -> list[str | int]:
+    """What an outcome adds to a step's counters: name, amount, name, amount, ..."""
+    return [part for pair in amounts(Summary.of(outcome)) if pair[1] for part in pair]
+
+
+def failure_line(outcome: Outcome) -> str:
+    """What the list of recent failures says of an outcome; empty for one that is ok."""
+    if outcome.error is None:
+        return ""
+    return f"{outcome.item_id}: {outcome.error.kind}: {outcome.error.message[:200]}"
 
 
 def summary_of(counters: Mapping[str, int]) -> Summary:

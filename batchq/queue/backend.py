@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
+from celery import states
 from celery.backends.redis import RedisBackend
 from celery.backends.redis import SentinelBackend as CelerySentinelBackend
 from celery.result import GroupResult
@@ -14,10 +19,27 @@ from batchq.queue.deaths import DEATHS, note_death
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A header task that has ended, as far as its chord wants to know."""
+
+    id: str
+    group: str
+    group_index: int
+    chord: Any
+    result: str = ""
+
+    def ended(self, result: str) -> Self:
+        """The same with its result."""
+        return replace(self, result=result)
+
+
 class Backend(RedisBackend):
     """Retries the chord part until it lands; stock Celery gives the whole chord up."""
 
-    app: Any  # the stubs do not know it
+    app: Any  # the stubs do not know these
+    chord_expires: int | None
+    _chord_zset: bool
 
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Saves a header that has groups in it.
@@ -35,6 +57,29 @@ class Backend(RedisBackend):
         """Counts a finished header task, with the backend's own retry policy around it."""
         count = super().on_chord_part_return
         self.ensure(lambda: count(request, state, result, propagate, **kwargs), ())
+
+    def count_parts(self, parts: Sequence[Part]) -> None:
+        """Counts many header tasks that have ended, in one round trip a chord."""
+        groups: dict[str, list[Part]] = {}
+        for part in parts:
+            groups.setdefault(part.group, []).append(part)
+        for group, members in groups.items():
+            if self.ensure(lambda: self._count(group, members), ()):  # noqa: B023 (called at once)
+                last = members[-1]
+                self.on_chord_part_return(last, states.SUCCESS, last.result)
+
+    def _count(self, group: str, parts: Sequence[Part]) -> int:
+        args: list[Any] = ["1" if self._chord_zset else "0", self.chord_expires or 0]
+        for part in parts:
+            result = self.encode([1, part.id, states.SUCCESS, part.result])
+            args += (f"{part.id}:{part.group_index}", part.group_index, result)
+        keys = [self.get_key_for_group(group, name) for name in (".j", ".d", ".c", ".s", ".t")]
+        return int(self._parts(keys=keys, args=args, client=self.client))
+
+    @cached_property
+    def _parts(self) -> Any:
+        text = (Path(__file__).parent / "parts.lua").read_text("utf-8")
+        return self.client.register_script(text)
 
     def mark_as_failure(  # type: ignore[override]  # the stub has other names
         self,

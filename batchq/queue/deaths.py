@@ -58,6 +58,8 @@ def _note(services: Services, message: dict[str, Any], error: BaseException) -> 
     ref, item = decode_message(message)
     spec = services.ledger.spec(ref.run, ref.step)
     lease = services.ledger.leases(ref.run, ref.step, ref.batch).get(ref.index)
+    if lease is None:
+        _bury_the_dead(services)
     is_late = isinstance(error, TimeLimitExceeded)  # its process is killed right after this
     if spec is None or lease is None or not (is_late or _is_dead_here(lease.owner)):
         return
@@ -73,6 +75,13 @@ def _note(services: Services, message: dict[str, Any], error: BaseException) -> 
         services.ledger.commit(ref, outcome)
     else:
         heart.bury(services, lease.owner)
+
+
+def _bury_the_dead(services: Services) -> None:
+    """Buries processes of this host that are dead: one died of an item that it had taken itself."""
+    for name in services.ledger.alive():
+        if _is_dead_here(name):
+            heart.bury(services, name)
 
 
 def _is_dead_here(owner: str) -> bool:

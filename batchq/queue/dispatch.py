@@ -14,6 +14,7 @@ from batchq.engine.tracing import PLACE, is_on, span
 from batchq.ledger.keys import SENT_AT
 from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef
+from batchq.queue.light import LIGHT, is_light
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, encode_end, encode_message
 from batchq.queue.names import CONTROL_QUEUE
 
@@ -43,7 +44,7 @@ def dispatch_batch(
         options: dict[str, Any] = {
             "queue": f"batchq.{step.queue}",
             "kwargsrepr": "{}",
-            "headers": {SENT_AT: sent_at, **traced},
+            "headers": {SENT_AT: sent_at, **({LIGHT: True} if is_light(step) else {}), **traced},
         }
         options.update(_time_limits(step))
         header = UniformGroup(app.signature(RUN_ITEM, **options), calls, app)

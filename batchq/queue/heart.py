@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from batchq.errors import QueueError
 from batchq.host.memory import host_memory
 from batchq.ledger.keys import ALIVE
+from batchq.queue.light import as_ordinary
 from batchq.version import __version__
 
 if TYPE_CHECKING:
@@ -92,8 +93,14 @@ def start(
 
 
 def bury(services: Services, name: str) -> None:
-    """Says that a process is dead, for it cannot; so nobody waits for its next beat."""
+    """Says that a process is dead, for it cannot; so nobody waits for its next beat.
+
+    What its slots had taken by themselves goes back. Of which of these items it died nobody knows:
+    the next time each runs alone.
+    """
     services.redis.delete(ALIVE + name)
+    for queue, texts in services.bulk.hands_of(name).items():
+        services.bulk.give_back(queue, [as_ordinary(text) for text in texts])
 
 
 def keep_counts(services: Services) -> None:

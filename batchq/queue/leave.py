@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import multiprocessing
 import os
 import shutil
@@ -26,6 +27,14 @@ HAND_BACK_S = 2.0
 EXIT_BROKEN_OFF = 1
 
 
+_word: mmap.mmap | None = None  # the processes of a pool see it, too, as far as they are forks
+
+
+def is_leaving() -> bool:
+    """Whether the worker of this process was told to end."""
+    return _word is not None and _word[0] != 0
+
+
 class LeaveStep(bootsteps.StartStopStep):
     """Gives Celery's warm shutdown, which waits for ever, an end.
 
@@ -36,6 +45,8 @@ class LeaveStep(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_: Any) -> None:
+        global _word
+        _word = mmap.mmap(-1, 1)  # before the pool is started
         self._app = worker.app
         self._leaving = threading.Event()
         self._hurry = threading.Event()
@@ -47,6 +58,8 @@ class LeaveStep(bootsteps.StartStopStep):
         worker_shutting_down.connect(self._told, weak=False)
 
     def _told(self, **_: Any) -> None:
+        if _word is not None:
+            _word[0] = 1
         (self._hurry if self._leaving.is_set() else self._leaving).set()
 
     def _break_off(self) -> None:

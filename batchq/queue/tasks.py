@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, cast
 
 from celery import Task, shared_task
 
 from batchq.broker.signing import NotSigned
-from batchq.engine.runner import run_item
 from batchq.engine.tracing import place_of, span
+from batchq.errors import QueueError
 from batchq.host.logs import log_context
-from batchq.ports import Claim, RunState
+from batchq.ports import Claim
 from batchq.queue import heart
 from batchq.queue.app import BatchqApp
+from batchq.queue.backend import Part
+from batchq.queue.feeding import FEED_S, Delivery, feed, run_delivered
+from batchq.queue.light import may_go_on
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, MessageRefused, decode_end, decode_message
 
 log = logging.getLogger(__name__)
@@ -22,7 +26,13 @@ HELD_AGAIN_S = 5
 REFUSED = "refused"
 
 
-@shared_task(name=RUN_ITEM, bind=True, ignore_result=True)
+class ItemTask(Task[Any, Any]):
+    """The class of the task that runs items."""
+
+    Request = "batchq.queue.request:Request"
+
+
+@shared_task(name=RUN_ITEM, bind=True, ignore_result=True, base=ItemTask)
 def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
     """Runs one item; returns a receipt of one word. Never raises for reasons of the item."""
     services = _app(self).services
@@ -34,17 +44,13 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
         return REFUSED  # the coordinator finds the item missing, and sends it again
     if spec is None:
         return Claim.DONE.value  # the run is over and forgotten
+    began = time.monotonic()
     try:
-        owner = heart.owner(services)
-        about = {"run": ref.run, "step": spec.name, "batch": ref.batch, "item": item.id}
-        with log_context(**about), span("item", place_of(self.request.headers), **about):
-            receipt = run_item(ref, item, spec, services.ledger, owner, services.tools)
+        place = place_of(self.request.headers)
+        receipt = run_delivered(ref, item, spec, place, services.ledger, services)
     except BaseException:
         heart.disown()  # else it looks held for as long as we live
         raise
-    if receipt.halt:
-        state = RunState.FAILED if receipt.ends_run else RunState.PAUSED
-        services.ledger.halt(ref.run, state, receipt.halt)
     if receipt.again_s:
         # It waits for its provider, and others may use the slot meanwhile.
         raise self.retry(countdown=receipt.again_s, max_retries=None)
@@ -52,7 +58,25 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
         # Its holder counts it. A part from us now would end the chord too early, none at all
         # would leave the chord open if the holder belongs to an earlier one.
         raise self.retry(countdown=HELD_AGAIN_S, max_retries=None)
+    took_s = time.monotonic() - began
+    if took_s < FEED_S and may_go_on(self.request.headers):
+        _go_on(self, receipt.claim, took_s)
     return receipt.claim.value
+
+
+def _go_on(task: Task[Any, Any], claim: Claim, item_s: float) -> None:
+    """Lets the slot take what comes next by itself; its own item is done, whatever happens."""
+    request: Any = task.request
+    part = Part(request.id, request.group, request.group_index, request.chord, claim.value)
+    own = Delivery(request.delivery_info["routing_key"], part, request.timelimit)
+    try:
+        feed(_app(task), own, item_s)
+    except QueueError as error:
+        heart.disown()
+        log.warning("items that were taken are left to others: %s", error)
+    except BaseException:
+        heart.disown()
+        raise
 
 
 @shared_task(name=COLLATE_BATCH, bind=True, ignore_result=True)

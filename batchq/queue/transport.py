@@ -55,7 +55,7 @@ class Message(virtual.Message):
     """
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
-        if reason := _flaw_of(payload):
+        if reason := flaw_of(payload):
             log.error("refused a message: %s", reason)
             payload = {
                 "body": f"refused: {reason}",
@@ -66,7 +66,8 @@ class Message(virtual.Message):
         super().__init__(payload, channel, **kwargs)
 
 
-def _flaw_of(payload: Any) -> str:
+def flaw_of(payload: Any) -> str:
+    """What is wrong with a message before it is read; empty if nothing is."""
     if not isinstance(payload, dict):
         return "it is no envelope"
     properties, headers = payload.get("properties"), payload.get("headers")
