@@ -17,10 +17,10 @@ chaos: ## kill a run at each of its writes, then five minutes of kills, cuts and
 fuzz: ## a million inputs to everything that reads text from outside
 	@scripts/fuzz
 
-bench: ## measure against peers and print what stands in docs/benchmarks.md
+bench: ## measure beside peers, and write the tables of docs/benchmarks.md
 	@scripts/bench
 
-bench-setup: ## the other clients that benchmarks/limits.py compares with, each in a place of its own
+bench-setup: ## the peers that the benchmarks compare with, each in a place of its own
 	@scripts/bench-setup
 
 clean:
