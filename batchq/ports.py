@@ -494,8 +494,8 @@ class Catalog(Protocol):
         """Forgets a run with its batches and items, in one transaction."""
         ...
 
-    def runs(self, pipeline: str | None = None) -> list[RunRecord]:
-        """All runs, or those of one pipeline, oldest first."""
+    def runs(self, pipeline: str) -> list[RunRecord]:
+        """The runs of a pipeline, oldest first."""
         ...
 
     def batches(self, run: str) -> dict[tuple[int, int], Summary]:

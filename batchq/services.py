@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from batchq.outcome import Outcome
     from batchq.plan import StepSpec
     from batchq.ports import Cache, Catalog
+    from batchq.store import SqlCatalog
+    from batchq.store.listing import Listing
 
 WORKER_PATIENCE_S = 600.0
 COMMAND_PATIENCE_S = 2.0
@@ -47,7 +49,7 @@ class Services:
     patience_s: float = WORKER_PATIENCE_S
     tally: Tally = field(default_factory=Tally)
     _infos: dict[str, RunInfo] = field(default_factory=dict)
-    _catalogs: dict[str, Catalog] = field(default_factory=dict)
+    _catalogs: dict[str, SqlCatalog] = field(default_factory=dict)
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -162,13 +164,20 @@ class Services:
         """The index of all runs."""
         return self._open_catalog(self.settings.effective_catalog_url)
 
+    @cached_property
+    def listing(self) -> Listing:
+        """The same index, a page at a time."""
+        from batchq.store.listing import Listing
+
+        return Listing(self._open_catalog(self.settings.effective_catalog_url).engine)
+
     def catalog_of(self, info: RunInfo) -> Catalog:
         """The index that a run is in: ours if one is set, else that of whoever submitted it."""
         return self._open_catalog(
             self.settings.catalog_url or info.catalog_url or self.settings.effective_catalog_url
         )
 
-    def _open_catalog(self, url: str) -> Catalog:
+    def _open_catalog(self, url: str) -> SqlCatalog:
         from batchq.store import open_catalog  # SQLAlchemy takes 200 ms that workers do not have
 
         if url not in self._catalogs:

@@ -19,7 +19,7 @@ from batchq.settings import Settings
 ORPHANS_END_S = 8.0
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from batchq.outcome import Summary
     from batchq.ports import Catalog
@@ -72,16 +72,23 @@ def find(name: str, settings: Settings) -> Found:
     return Found(record.run, shown, None, record, catalog)
 
 
-def as_seen(record: RunRecord, settings: Settings) -> RunRecord:
+def as_seen(
+    record: RunRecord, settings: Settings, live: Collection[str] | None = None
+) -> RunRecord:
     """A catalog row whose state is what can be seen here: it is told there only when a run stops.
 
-    One that was killed told nothing; it is shown as paused. Of a broker nothing is asked.
+    One that was killed told nothing; it is shown as paused. Of a broker nothing is asked. Where
+    many rows are looked at, `live` are the runs that a stack serves here.
     """
-    if record.state.is_over:
+    if record.state is RunState.COMPLETED:
         return record
-    if live_broker_url(settings.home, record.run):
+    if live is None:
+        live = [record.run] if live_broker_url(settings.home, record.run) else []
+    if record.run in live:  # also one that was resumed: the catalog has it as paused until it stops
         return replace(record, state=RunState.RUNNING)
-    return record if settings.broker_url else replace(record, state=RunState.PAUSED)
+    if record.state.is_over or settings.broker_url:
+        return record
+    return replace(record, state=RunState.PAUSED)
 
 
 def find_resumable(name: str, settings: Settings) -> RunInfo | None:

@@ -76,15 +76,14 @@ def review(
     """
     from batchq.runs.life import find_run
 
-    by_pipeline: dict[str, list[RunRecord]] = {}
-    for record in services.catalog.runs():
-        by_pipeline.setdefault(record.pipeline, []).append(record)
+    known = services.listing.pipelines()
     for name in pipelines:
-        if name not in by_pipeline:
+        if name not in known:
             find_run(name, services)  # says what there is
-    for pipeline, records in by_pipeline.items():
+    for pipeline in known:
         if pipelines and pipeline not in pipelines:
             continue
+        records = services.catalog.runs(pipeline)
         gone = {one.run for one in records if not _is_there(one)}
         yield from judge(records, keep=keep, keep_labels=keep_labels, gone=gone)
 

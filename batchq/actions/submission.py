@@ -174,11 +174,8 @@ def _cache(plan: Plan, settings: Settings) -> Cache | None:
 def _stopped(plan: Plan, settings: Settings) -> RunRecord | None:
     """The newest version if it stopped before its end and was of the same work."""
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
-    records = services.catalog.runs(plan.pipeline)
-    if not records:
-        return None
-    record = max(records, key=lambda one: int(one.version[1:]))
-    if record.state is RunState.COMPLETED:
+    record = services.listing.run(plan.pipeline)
+    if record is None or record.state is RunState.COMPLETED:
         return None
     name = f"{record.pipeline}@{record.version}"
     if stays_alive(record.run, settings) or not find(record.run, settings).progress().state.is_over:

@@ -22,6 +22,8 @@ Alive = Mapping[str, Mapping[str, Any]]
 
 WRONG_CLOCK_S = 2.0
 MOST_FOLDERS = 3
+NEWEST_RUNS = 200
+"""In whose folders a doctor without a manifest looks."""
 FLOWER = ">=2.2,<2.3"
 """The versions whose menu our pages are in."""
 
@@ -134,10 +136,10 @@ def check_sights(
 
 def _newest_run(services: Services) -> str:
     try:
-        records = services.catalog.runs()
+        newest = services.listing.newest(1)
     except BatchqError:
         return ""
-    return records[-1].run if records else ""
+    return newest[0].run if newest else ""
 
 
 def _check_catalogs(sights: Sequence[Sight]) -> Finding:
@@ -192,10 +194,10 @@ def _number(count: int, noun: str) -> str:
 def folders_of_runs(services: Services) -> list[str]:
     """The folders that the newest runs are written to, for a doctor without a manifest."""
     try:
-        records = services.catalog.runs()
+        records = services.listing.newest(NEWEST_RUNS)
     except BatchqError:
         return []  # what is wrong with the catalog is said elsewhere
-    newest = (record.folder.rstrip("/").rsplit("/", 2)[0] for record in reversed(records))
+    newest = (record.folder.rstrip("/").rsplit("/", 2)[0] for record in records)
     return list(dict.fromkeys(filter(_is_a_place, newest)))[:MOST_FOLDERS]
 
 

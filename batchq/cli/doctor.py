@@ -168,7 +168,7 @@ def _check_catalog(settings: Settings) -> Iterator[Finding]:
     url = settings.effective_catalog_url
     shown = f"{url.partition('://')[0]}://{url.partition('://')[2].rpartition('@')[2]}"
     try:
-        number = len(services.catalog.runs())
+        number = services.listing.count()
     except BatchqError as error:
         yield Finding("catalog", ok=False, detail=str(error), advice="mend BATCHQ_CATALOG_URL")
         return

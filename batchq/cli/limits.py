@@ -11,7 +11,7 @@ import click
 
 from batchq.cli.output import duration, put, put_json, say, table
 from batchq.cli.request import json_option
-from batchq.embedded.stack import live_broker_url
+from batchq.embedded.stack import live_brokers
 from batchq.errors import QueueError, UsageError
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings, load_settings
@@ -105,16 +105,14 @@ def _with_broker(settings: Settings) -> Iterator[Services]:
     if settings.broker_url:
         yield build_services(settings, patience_s=COMMAND_PATIENCE_S)
         return
-    local = build_services(settings, patience_s=COMMAND_PATIENCE_S)
-    for record in local.catalog.runs():
-        if url := live_broker_url(settings.home, record.run):
-            changed = settings.model_copy(update={"broker_url": url})
-            try:
-                services = build_services(changed, patience_s=COMMAND_PATIENCE_S)
-                services.ledger.runs()
-            except QueueError:
-                continue  # it has just ended
-            yield services
+    for url in live_brokers(settings.home).values():
+        changed = settings.model_copy(update={"broker_url": url})
+        try:
+            services = build_services(changed, patience_s=COMMAND_PATIENCE_S)
+            services.ledger.runs()
+        except QueueError:
+            continue  # it has just ended
+        yield services
 
 
 def _lines(use: ProviderUse) -> Iterator[str]:

@@ -11,12 +11,13 @@ from batchq.cli.output import duration, local_time, money, put, put_json, say, s
 from batchq.cli.request import json_option
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
+from batchq.embedded.stack import live_brokers
 from batchq.engine.budget import budget_text
 from batchq.engine.canary import live_text
 from batchq.errors import RunNotFound
 from batchq.manifest.labels import check_label
 from batchq.ports import Progress, RunRecord, RunState
-from batchq.services import COMMAND_PATIENCE_S, Services, build_services
+from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
 
 SHOWN_BY_DEFAULT = ("beta", "rc", "final")
@@ -38,7 +39,9 @@ def status_command(run: str | None, as_json: bool) -> None:  # noqa: FBT001 (cli
                 put(line)
         return
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
-    open_runs = [one.run for one in services.catalog.runs() if not one.state.is_over]
+    open_runs = services.listing.open_runs()
+    # The catalog has a run that was resumed as paused until it stops again.
+    open_runs += [one for one in live_brokers(settings.home) if one not in open_runs]
     if settings.broker_url:
         open_runs += [one for one in services.ledger.runs() if one not in open_runs]
     found = [find(one, settings).progress() for one in open_runs]
@@ -111,11 +114,15 @@ class _ManyStatuses(click.Command):
 @click.option(
     "--status", "statuses", multiple=True, metavar="S ..", help="Versions of these statuses."
 )
+@click.option(
+    "-n", "--newest", type=click.IntRange(min=1), metavar="N", help="The newest N of each pipeline."
+)
 @json_option
 def list_command(
     pipeline: str | None,
     every: bool,  # noqa: FBT001 (click passes by name)
     statuses: tuple[str, ...],
+    newest: int | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Lists pipelines, or the versions of PIPELINE; drafts and alphas only with --all."""
@@ -123,52 +130,45 @@ def list_command(
         check_label(status)
     settings = load_settings()
     services = build_services(settings, patience_s=COMMAND_PATIENCE_S)
-    records = [as_seen(one, settings) for one in services.catalog.runs(pipeline)]
-    if pipeline is not None and not records:
-        raise RunNotFound(_no_pipeline(pipeline, services))
-    wanted = {*statuses} or {*SHOWN_BY_DEFAULT}
-    shown = [one for one in records if every or one.status in wanted]
-    if as_json:
-        put_json([record_json(one) for one in shown])
-        return
-    names = dict.fromkeys(one.pipeline for one in records)
-    if not names:
+    counts = services.listing.pipelines()
+    if pipeline is not None and pipeline not in counts:
+        known = ", ".join(sorted(counts)) or "none"
+        raise RunNotFound(f"no pipeline is named {pipeline}; there are: {known}")
+    if not counts:
         say("Nothing has run yet. Start with `batchq submit FILE`.")
-    for name in names:
-        _put_pipeline(
-            [one for one in records if one.pipeline == name],
-            [one for one in shown if one.pipeline == name],
-            "all" if every else ", ".join(sorted(wanted)),
-        )
+    wanted = () if every else tuple(sorted({*statuses} or {*SHOWN_BY_DEFAULT}))
+    live, found = live_brokers(settings.home), []
+    for name in counts if pipeline is None else [pipeline]:
+        records = services.listing.versions(name, newest, labels=wanted)[::-1]
+        shown = [as_seen(one, settings, live) for one in records]
+        if as_json:
+            found += [record_json(one) for one in shown]
+            continue
+        latest = services.listing.run(f"{name}@latest")
+        _put_pipeline(name, shown, counts[name], latest, ", ".join(wanted) or "all")
+    if as_json:
+        put_json(sorted(found, key=lambda one: str(one["created_at"])))
 
 
-def _no_pipeline(name: str, services: Services) -> str:
-    known = sorted({one.pipeline for one in services.catalog.runs()})
-    return f"no pipeline is named {name}; there are: {', '.join(known) or 'none'}"
-
-
-def _put_pipeline(records: list[RunRecord], shown: list[RunRecord], showing: str) -> None:
-    hidden = len(records) - len(shown)
-    finished = [one for one in records if one.state is RunState.COMPLETED]
-    latest = max(finished, key=_number, default=None)
+def _put_pipeline(
+    name: str, shown: list[RunRecord], versions: int, latest: RunRecord | None, showing: str
+) -> None:
+    hidden = versions - len(shown)
     put(RULE)
-    put(f"PIPELINE: {records[0].pipeline}")
+    put(f"PIPELINE: {name}")
     put(f"Versions: {len(shown)}" + (f" (hiding {hidden})" if hidden else ""))
     put(f"Latest: {latest.version if latest else 'none is complete'}")
     if showing != "all":
         put(f"Showing: {showing}")
-    if hidden:
+    if hidden and showing != "all":
         put("Tip: Use --all to show all versions, or --status <status> to filter")
     put(RULE)
     put()
-    for record in sorted(shown, key=_number):
-        for line in version_lines(record, is_latest=record is latest):
+    for record in shown:
+        is_latest = latest is not None and record.run == latest.run
+        for line in version_lines(record, is_latest=is_latest):
             put(line)
         put()
-
-
-def _number(record: RunRecord) -> int:
-    return int(record.version[1:])
 
 
 def version_lines(record: RunRecord, *, is_latest: bool) -> list[str]:

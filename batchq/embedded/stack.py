@@ -308,8 +308,17 @@ def find_folder(home: Path, run: str) -> Path | None:
 def live_broker_url(home: Path, run: str) -> str | None:
     """The private Redis of the stack that serves a run now; None if none does."""
     folder = find_folder(home, run)
-    if folder is None:
-        return None
+    return None if folder is None else _broker_of(folder)
+
+
+def live_brokers(home: Path) -> dict[str, str]:
+    """The private Redis of each run that a stack serves now."""
+    marks = sorted((home.absolute() / RUNS_FOLDER).glob(f"*/{RUN_FILE}"))
+    found = {mark.read_text(encoding="utf-8"): _broker_of(mark.parent) for mark in marks}
+    return {run: url for run, url in found.items() if url}
+
+
+def _broker_of(folder: Path) -> str | None:
     lock = hold_lock(folder)
     if lock is not None:
         lock.close()

@@ -52,7 +52,7 @@ def _lacks(services: Services, run: str) -> bool:
 
     def look_for_it() -> None:
         try:
-            found.append(any(record.run == run for record in services.catalog.runs()))
+            found.append(services.listing.run(run) is not None)
         except BatchqError:
             found.append(False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -28,8 +27,6 @@ from batchq.services import Services
 
 if TYPE_CHECKING:
     from batchq.store import Outputs, RunFolder
-
-RUN_NAME = re.compile(r"(?P<pipeline>[^@]+)(@(?P<version>v\d+|latest))?")
 
 
 def open_folder(url: str) -> RunFolder:
@@ -299,22 +296,19 @@ def find_run(name: str, services: Services) -> RunRecord:
 
     Raises RunNotFound with the nearest names.
     """
-    matched = RUN_NAME.fullmatch(name)
-    records = services.catalog.runs()
-    if matched is not None:
-        wanted = [one for one in records if one.pipeline == matched["pipeline"]]
-        version = matched["version"]
-        if version == "latest":
-            wanted = [one for one in wanted if one.state is RunState.COMPLETED]
-        elif version:
-            wanted = [one for one in wanted if one.version == version]
-        wanted = wanted or [one for one in records if one.run == name]
-        if wanted:
-            return max(wanted, key=lambda one: int(one.version[1:]))
-    known = [f"{one.pipeline}@{one.version}" for one in records]
-    near = difflib.get_close_matches(name, [*known, *{one.pipeline for one in records}], n=3)
+    record = services.listing.run(name)
+    if record is not None:
+        return record
+    near = _near_names(name, services)
     hint = f"did you mean {', '.join(near)}?" if near else "`batchq list --all` shows what there is"
     raise RunNotFound(f"no run is named {name}; {hint}")
+
+
+def _near_names(name: str, services: Services) -> list[str]:
+    listing = services.listing
+    pipelines = difflib.get_close_matches(name.partition("@")[0], listing.pipelines(), n=3)
+    known = [f"{one.pipeline}@{one.version}" for of in pipelines for one in listing.versions(of)]
+    return difflib.get_close_matches(name, [*known, *pipelines], n=3)
 
 
 def load_run(record: RunRecord) -> RunInfo:

@@ -33,7 +33,7 @@ class SqlCatalog:
     """Implements `ports.Catalog`; used by many threads and processes at once."""
 
     def __init__(self, engine: Engine, clock: Clock = time.time) -> None:
-        self._engine = engine
+        self.engine = self._engine = engine
         self._writer = engine.execution_options(is_write=True)
         self._clock = clock
 
@@ -68,11 +68,10 @@ class SqlCatalog:
             for table in (items, batches, runs):
                 connection.execute(delete(table).where(table.c.run == run))
 
-    def runs(self, pipeline: str | None = None) -> list[RunRecord]:
-        """All runs, or those of one pipeline, oldest first."""
-        query = select(runs).order_by(runs.c.created_at, runs.c.run)
-        if pipeline is not None:
-            query = query.where(runs.c.pipeline == pipeline)
+    def runs(self, pipeline: str) -> list[RunRecord]:
+        """The runs of a pipeline, oldest first; `listing.Listing` has those of all, by pages."""
+        query = select(runs).where(runs.c.pipeline == pipeline)
+        query = query.order_by(runs.c.created_at, runs.c.run)
         with explained(self._engine), self._engine.connect() as connection:
             return [run_record(row) for row in connection.execute(query).mappings()]
 

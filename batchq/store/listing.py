@@ -5,7 +5,7 @@ Nothing here counts or reads all items of a run: a run may have a million.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, Engine, Select, and_, func, or_, s
 from batchq.outcome import State
 from batchq.ports import RunRecord, RunState
 from batchq.store.catalog import item_of, run_record
-from batchq.store.database import explained, open_engine
+from batchq.store.database import explained
 from batchq.store.tables import batches, items, runs
 
 MOST_BATCHES = 20_000
@@ -24,6 +24,8 @@ MOST_BATCHES = 20_000
 _GOING = [one.value for one in RunState if not one.is_over]
 _OPEN = (*_GOING, RunState.PAUSED.value)
 _PLACE = tuple_(items.c.step, items.c.item_index)
+_NEWEST = (func.length(runs.c.version).desc(), runs.c.version.desc(), runs.c.created_at.desc())
+"""By the number of a version: v10 comes after v9, whenever they were made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,6 @@ class BatchSpan:
     failed: int
 
 
-def open_listing(url: str) -> Listing:
-    """Opens a catalog for reading, as `open_catalog` does."""
-    return Listing(open_engine(url))
-
-
 class Listing:
     """Pages of a catalog; used by many threads at once."""
 
@@ -72,25 +69,36 @@ class Listing:
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
 
-    def close(self) -> None:
-        """Closes its connections."""
-        self._engine.dispose()
-
     def runs(self, wanted: RunFilter, *, offset: int, limit: int) -> tuple[list[RunRecord], int]:
         """Runs, newest first, and how many there are in all."""
         found = select(runs).where(*_run_conditions(wanted))
         page = found.order_by(runs.c.created_at.desc(), runs.c.run).offset(offset).limit(limit)
         total = select(func.count()).select_from(runs).where(*_run_conditions(wanted))
         with explained(self._engine), self._engine.connect() as connection:
-            records = [run_record(row) for row in connection.execute(page).mappings()]
-            return records, connection.execute(total).scalar_one()
+            count = connection.execute(total).scalar_one()
+        return self._runs(page), count
 
-    def open_runs(self, most: int = 200) -> list[RunRecord]:
-        """The newest runs that have not ended, as far as the catalog was told."""
-        query = select(runs).where(runs.c.state.in_(_GOING)).order_by(runs.c.created_at.desc())
+    def count(self) -> int:
+        """How many runs there are."""
         with explained(self._engine), self._engine.connect() as connection:
-            rows = connection.execute(query.limit(most)).mappings()
-            return [run_record(row) for row in rows]
+            return connection.execute(select(func.count()).select_from(runs)).scalar_one()
+
+    def newest(self, most: int) -> list[RunRecord]:
+        """The newest runs of all, newest first."""
+        return self._runs(select(runs).order_by(runs.c.created_at.desc(), runs.c.run).limit(most))
+
+    def open_runs(self) -> list[str]:
+        """The runs that have not ended, as far as the catalog was told, oldest first."""
+        query = select(runs.c.run).where(runs.c.state.in_(_GOING)).order_by(runs.c.created_at)
+        with explained(self._engine), self._engine.connect() as connection:
+            return [*connection.execute(query).scalars()]
+
+    def pipelines(self) -> dict[str, int]:
+        """All pipelines and how many versions each has, in the order of their first one."""
+        query = select(runs.c.pipeline, func.count()).group_by(runs.c.pipeline)
+        query = query.order_by(func.min(runs.c.created_at), runs.c.pipeline)
+        with explained(self._engine), self._engine.connect() as connection:
+            return {name: count for name, count in connection.execute(query)}  # noqa: C416 (rows)
 
     def names(self) -> tuple[list[str], list[str]]:
         """All pipelines and all labels, in order."""
@@ -102,7 +110,10 @@ class Listing:
         return found[0], found[1]
 
     def run(self, name: str) -> RunRecord | None:
-        """Finds `pipeline@v3`, `pipeline@latest`, `pipeline` (its newest) or a run id."""
+        """Finds `pipeline@v3`, `pipeline@latest`, `pipeline` (its newest) or a run id.
+
+        A run id that is the name of a pipeline as well is that.
+        """
         pipeline, _, version = name.rpartition("@")
         is_version = bool(pipeline) and version[:1] == "v" and version[1:].isdigit()
         condition: ColumnElement[bool] = runs.c.run == name
@@ -113,17 +124,23 @@ class Listing:
             condition = or_(condition, and_(runs.c.pipeline == pipeline, done))
         else:
             condition = or_(condition, runs.c.pipeline == name)
-        query = select(runs).where(condition).order_by(runs.c.created_at.desc()).limit(1)
-        with explained(self._engine), self._engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-            return None if row is None else run_record(row)
+        found = self._runs(
+            select(runs).where(condition).order_by(runs.c.run == name, *_NEWEST).limit(1)
+        )
+        return found[0] if found else None
 
-    def versions(self, pipeline: str, most: int = 500) -> list[RunRecord]:
-        """The newest versions of a pipeline, newest first."""
-        query = select(runs).where(runs.c.pipeline == pipeline).order_by(runs.c.created_at.desc())
+    def versions(
+        self, pipeline: str, most: int | None = 500, *, labels: Collection[str] = ()
+    ) -> list[RunRecord]:
+        """The newest versions of a pipeline, newest first; all if `most` is None."""
+        query = select(runs).where(runs.c.pipeline == pipeline)
+        if labels:
+            query = query.where(runs.c.status.in_([*labels]))
+        return self._runs(query.order_by(*_NEWEST).limit(most))
+
+    def _runs(self, query: Select[Any]) -> list[RunRecord]:
         with explained(self._engine), self._engine.connect() as connection:
-            rows = connection.execute(query.limit(most)).mappings()
-            return [run_record(row) for row in rows]
+            return [run_record(row) for row in connection.execute(query).mappings()]
 
     def items(
         self, run: str, wanted: ItemFilter, *, after: tuple[int, int], limit: int

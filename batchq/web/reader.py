@@ -7,14 +7,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TypeVar
 
 from redis import RedisError
 
 from batchq.actions.lookup import Found, progress_of_record
 from batchq.actions.views import Pace
-from batchq.embedded.stack import live_broker_url
+from batchq.embedded.stack import live_broker_url, live_brokers
 from batchq.errors import QueueError, RunNotFound, StoreError
 from batchq.monitoring.bottleneck import what_bounds
 from batchq.plan import Budget
@@ -23,7 +22,7 @@ from batchq.runs.life import open_folder, progress
 from batchq.runs.versions import Version, open_version
 from batchq.services import Services, build_services
 from batchq.settings import Settings
-from batchq.store.listing import Listing, open_listing
+from batchq.store.listing import Listing
 
 PATIENCE_S = 1.0
 AWAY_S = 5.0
@@ -73,10 +72,10 @@ class Reader:
         self._away_until = 0.0
         self.find_task: FindTask = lambda _item, _at: None
 
-    @cached_property
+    @property
     def listing(self) -> Listing:
         """The catalog, a page at a time."""
-        return open_listing(self.settings.effective_catalog_url)
+        return self.services.listing
 
     def found(self, name: str) -> Found:
         """Finds a run by its name or id; raises RunNotFound, or QueueError if only Redis knows."""
@@ -188,8 +187,7 @@ class Reader:
         """The broker, or the private ones of runs that go on here."""
         if self.settings.broker_url:
             return [self.services]
-        urls = (live_broker_url(self.settings.home, one.run) for one in self.listing.open_runs())
-        return [self._services_at(url) for url in dict.fromkeys(filter(None, urls))]
+        return [self._services_at(url) for url in live_brokers(self.settings.home).values()]
 
     def runs_elsewhere(self) -> list[str]:
         """The runs that the broker has and that our catalog does not know."""

@@ -254,7 +254,7 @@ def test_a_catalog_and_a_cache_may_share_a_database(tmp_path: Path) -> None:
 
     cache.put(KEY, ANSWER)
 
-    assert catalog.runs() == []
+    assert catalog.runs("p") == []
     assert cache.get(KEY) == ANSWER
     catalog.close()
     cache.close()

@@ -90,13 +90,13 @@ def query(catalog: SqlCatalog, statement: str) -> list[Mapping[str, Any]]:
 def test_the_catalog_is_one(catalog: SqlCatalog) -> None:
     contract: Catalog = catalog
 
-    assert contract.runs() == []
+    assert contract.runs("p") == []
 
 
 def test_a_run_reads_back_as_it_was_put(catalog: SqlCatalog) -> None:
     catalog.put_run(run_record())
 
-    assert catalog.runs() == [replace(run_record(), notes="Notiz ü \\0")]
+    assert catalog.runs("p") == [replace(run_record(), notes="Notiz ü \\0")]
 
 
 def test_a_run_that_is_put_again_is_replaced(catalog: SqlCatalog) -> None:
@@ -105,15 +105,18 @@ def test_a_run_that_is_put_again_is_replaced(catalog: SqlCatalog) -> None:
     catalog.put_run(run_record())
     catalog.put_run(over)
 
-    assert catalog.runs() == [over]
+    assert catalog.runs("p") == [over]
 
 
 def test_runs_come_oldest_first_and_by_pipeline(catalog: SqlCatalog) -> None:
     for run, pipeline, created in (("x", "p", 30), ("y", "q", 20), ("z", "p", 10)):
         catalog.put_run(run_record(run, pipeline, created))
 
-    assert [one.run for one in catalog.runs()] == ["z", "y", "x"]
+    listing = Listing(catalog.engine)
     assert [one.run for one in catalog.runs("p")] == ["z", "x"]
+    assert [one.run for one in listing.newest(2)] == ["x", "y"]
+    assert listing.open_runs() == ["z", "y", "x"]
+    assert (listing.pipelines(), listing.count()) == ({"p": 2, "q": 1}, 3)
 
 
 def test_items_are_found_by_run_step_and_state_in_input_order(catalog: SqlCatalog) -> None:
@@ -188,7 +191,7 @@ def test_a_run_that_is_removed_is_gone_with_all_of_it_and_the_others_stay(
     catalog.remove_run("run1")
     catalog.remove_run("nobody")
 
-    assert [one.run for one in catalog.runs()] == ["run2"]
+    assert [one.run for one in catalog.runs("p")] == ["run2"]
     assert (catalog.items("run1"), catalog.batches("run1")) == ([], {})
     assert len(catalog.items("run2")) == len(outcomes())
 
@@ -229,7 +232,7 @@ def test_opening_a_catalog_again_keeps_what_is_in_it(url: str) -> None:
 
     again = open_catalog(url)
 
-    assert len(again.runs()) == 1
+    assert len(again.runs("p")) == 1
     again.close()
 
 
@@ -267,7 +270,7 @@ def test_processes_that_open_and_write_a_new_catalog_at_once_all_succeed(url: st
 
     catalog = open_catalog(url)
     assert codes == [0, 0, 0, 0]
-    assert len(catalog.runs()) == 80
+    assert len(catalog.runs("p")) == 80
     catalog.close()
 
 
@@ -293,7 +296,7 @@ def test_a_lost_catalog_is_made_again_from_the_run_folders(
     assert [(one.run, one.version, one.notes) for one in catalog.runs("p")] == [
         ("run-v0", "v0", "n"), ("run-v1", "v1", "n"),
     ]  # fmt: skip
-    assert catalog.runs()[0].summary == Summary.of(outcomes()[0])
+    assert catalog.runs("p")[0].summary == Summary.of(outcomes()[0])
     assert [row["id"] for row in catalog.items("run-v1")] == ["a"]
 
 
@@ -355,7 +358,7 @@ def test_a_catalog_that_stays_locked_is_an_error_that_says_so(
     with pytest.raises(StoreError, match=r"locked\. Another process"):
         catalog.put_run(run_record())
 
-    assert catalog.runs() == []  # readers do not wait for a writer
+    assert catalog.runs("p") == []  # readers do not wait for a writer
     other.close()
     catalog.close()
 
@@ -384,8 +387,11 @@ def test_runs_are_listed_by_what_they_are_a_page_at_a_time(catalog: SqlCatalog) 
     assert names(RunFilter(text="P@v2")) == ["run2"]
     assert names(RunFilter(text="_")) == []
     assert listing.names() == (["p", "q"], ["draft", "rc"])
+    catalog.put_run(replace(run_record("tenth"), version="v10", status="final"))
     found = [listing.run(one) for one in ("p", "p@v0", "run1", "q@latest", "p@latest", "p@v9")]
-    assert [one and one.run for one in found] == ["run2", "run0", "run1", "other", None, None]
+    assert [one and one.run for one in found] == ["tenth", "run0", "run1", "other", None, None]
+    assert [one.version for one in listing.versions("p", 2)] == ["v10", "v2"]
+    assert [one.version for one in listing.versions("p", None, labels=("final",))] == ["v10"]
 
 
 def test_items_are_listed_in_input_order_from_any_place_and_both_ways(catalog: SqlCatalog) -> None:

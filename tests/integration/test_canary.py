@@ -132,7 +132,7 @@ def test_a_pause_among_the_first_items_is_gone_on_with(cluster):
 
 
 def load(info: Any, cluster: Any) -> Any:
-    record = next(one for one in cluster.services.catalog.runs() if one.run == info.run)
+    record = cluster.services.listing.run(info.run)
     return load_run(record)
 
 
