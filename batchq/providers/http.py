@@ -28,8 +28,8 @@ POOL_SIZE = 512
 CONNECT_TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 CHUNK_BYTES = 256 * 1024
-SLOWEST_BYTES_S = 100_000.0  # of a file that is sent; slower ones are given up
-LONGEST_DOWNLOAD_S = 3600.0
+SLOWEST_BYTES_S = 100_000.0  # of a file; slower ones are given up
+LONGEST_DOWNLOAD_S = 3600.0  # of a file whose size nobody tells
 
 _sessions: dict[int, requests.Session] = {}
 
@@ -118,12 +118,17 @@ def download(
     """Reads an answer into a file, to its end or until a chunk of it `is_enough`.
 
     An answer that is not 200 is read as others are, into `body`. One that breaks off half way is
-    kept as far as it came. Raises StoreError where the file cannot be written.
+    kept as far as it came. Each read may take `timeout_s`, and the whole as much more as it has
+    bytes. Raises StoreError where the file cannot be written.
     """
-    with _sent("GET", url, headers, Patience(timeout_s, LONGEST_DOWNLOAD_S)) as response:
+    patience = Patience(timeout_s, LONGEST_DOWNLOAD_S)
+    with _sent("GET", url, headers, patience) as response:
         if response.status_code != 200:
             return Download(_read(response, url), is_whole=True)
         found = Answer(response.status_code, _lower(response), b"")
+        length = found.headers.get("content-length", "")
+        if length.isdecimal():
+            patience.lasts_at_most(timeout_s + int(length) / SLOWEST_BYTES_S)
         while True:
             try:
                 # Unlike `read`, it keeps nothing back that came before the connection broke.

@@ -24,6 +24,10 @@ class Patience:
         self.pause_s = pause_s
         self._ends_at = time.monotonic() + (pause_s if whole_s is None else whole_s)
 
+    def lasts_at_most(self, whole_s: float) -> None:
+        """Ends earlier than planned, from now on."""
+        self._ends_at = min(self._ends_at, time.monotonic() + whole_s)
+
     def next_pause_s(self) -> float:
         """How long the next read or write may take; raises TimeoutError after the end."""
         left_s = self._ends_at - time.monotonic()

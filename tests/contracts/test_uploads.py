@@ -447,6 +447,10 @@ class Fixed(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
+        for byte in body if self.server.drips and "content" in self.path else ():
+            if self.server.stopping.wait(0.05):
+                return
+            self.wfile.write(bytes([byte]))
         self.wfile.write(body)
 
     def log_message(self, *args) -> None:
@@ -456,9 +460,11 @@ class Fixed(BaseHTTPRequestHandler):
 @pytest.fixture
 def fixed() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Fixed)
+    server.drips, server.stopping = False, threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
+    server.stopping.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -486,6 +492,20 @@ def test_a_form_that_lines_were_refused_for_is_not_sent_again(fixed) -> None:
     assert [type(answer.error) for answer in answers] == [FormRefused, FormRefused]
     assert all(answer.error.retryable for answer in answers)
     assert uploads.size(line) == before + len("max_completion_tokens") - len("max_tokens")
+
+
+def test_results_that_drip_are_not_waited_for(fixed) -> None:
+    batch = {"id": "b1", "status": "completed", "output_file_id": "f1"}
+    fixed.bodies = {"/batches/b1": json.dumps(batch).encode(), "/files/f1/content": b"x" * 1000}
+    fixed.drips = True
+    url = f"http://127.0.0.1:{fixed.server_port}"
+    spec = ProviderSpec("acme", "openai", url, "model-4", timeout_s=0.3)
+    began = time.monotonic()
+
+    with pytest.raises(ProviderTimeout):
+        list(get_uploads("openai").answers(spec, "b1"))
+
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(
