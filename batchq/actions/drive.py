@@ -11,6 +11,7 @@ from batchq.actions.wishes import Driven, Task, Wishes
 from batchq.embedded.pools import simulators_of, with_base_urls
 from batchq.embedded.stack import Stack
 from batchq.errors import QueueError, UsageError
+from batchq.monitoring.keptletters import keep_letters
 from batchq.monitoring.notify import send_all
 from batchq.plan import Plan
 from batchq.ports import RunInfo, RunState
@@ -20,8 +21,8 @@ from batchq.settings import Settings
 # When a run is over nothing is in flight, and every file is written: nobody waits for workers
 # that sleep on an empty queue.
 STOP_IDLE_GRACE_S = 0.1
-NOTICES_PATIENCE_S = 20.0
-"""Longer than a letter is in the hands of a coordinator that dies with it."""
+NOTICES_PATIENCE_S = 4.0
+"""For so long the end of a run waits for its webhooks; then the next run tells them."""
 
 
 def run_on_stack(
@@ -55,9 +56,14 @@ def run_on_stack(
 
 
 def _tell_hooks(info: RunInfo, services: Services, wishes: Wishes) -> None:
-    """Sends what is in the outbox while there is a Redis that it is in."""
+    """Sends what is in the outbox while there is a Redis that it is in, and keeps the rest."""
     if info.plan.notify and not send_all(info.run, services, NOTICES_PATIENCE_S):
-        wishes.make_view().note("A webhook could not be told; why is in the log of the coordinator")
+        count = keep_letters(info, services)
+        wishes.make_view().note(
+            f"{count} of the webhooks of {_name(info)} did not answer within "
+            f"{NOTICES_PATIENCE_S:g} s; the next run here tells them. Why is in `batchq logs "
+            f"{_name(info)}`"
+        )
 
 
 def run_elsewhere(task: Task, settings: Settings, wishes: Wishes) -> Driven:

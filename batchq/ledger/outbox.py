@@ -78,8 +78,17 @@ class RedisOutbox:
     @or_queue_error
     def waiting(self, run: str) -> int:
         """How many letters of a run are still to be sent."""
+        return len(self._names(run))
+
+    @or_queue_error
+    def of(self, run: str) -> list[Letter]:
+        """The letters of a run that are still to be sent."""
+        texts = ((name, self.client.hget(keys.LETTERS, name)) for name in self._names(run))
+        return [Letter(name, **json.loads(cast("str", text))) for name, text in texts if text]
+
+    def _names(self, run: str) -> list[str]:
         names = cast("list[str]", self.client.zrange(keys.OUTBOX, 0, -1))
-        return sum(name.startswith(f"{run}:") for name in names)
+        return [name for name in names if name.startswith(f"{run}:")]
 
 
 def _text(letter: Letter) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,33 +72,50 @@ def send_due(services: Services, clock: Callable[[], float] = time.time) -> None
 
 
 def send_all(run: str, services: Services, deadline_s: float) -> bool:
-    """Sends the letters of a run whose coordinator is about to end; says whether all went."""
-    end = time.monotonic() + deadline_s
-    while services.outbox.waiting(run):
-        if time.monotonic() > end:
-            return False
-        send_due(services)
-        time.sleep(0.1)
-    return True
+    """Sends the letters of a run whose coordinator is about to end; says whether all went.
+
+    It takes no longer than that, however slowly a webhook answers.
+    """
+    thread = threading.Thread(target=_send_while_waiting, args=(run, services), daemon=True)
+    thread.start()
+    thread.join(deadline_s)
+    return not services.outbox.waiting(run)
 
 
-def _keep_or_give_up(letter: Letter, error: NotSent, services: Services, now: float) -> None:
-    tries = letter.tries + 1
-    is_over = error.is_final or tries >= MOST_TRIES
+def _send_while_waiting(run: str, services: Services) -> None:
+    with suppress(BatchqError):  # nobody waits any more, and Redis has ended
+        while services.outbox.waiting(run):
+            send_due(services)
+            time.sleep(0.1)
+
+
+def next_try(letter: Letter, error: NotSent) -> float | None:
+    """In how many seconds a letter that was not sent is tried again; None if it is given up."""
+    if error.is_final or letter.tries + 1 >= MOST_TRIES:
+        return None
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**letter.tries))
+
+
+def log_not_sent(letter: Letter, error: NotSent, *, is_over: bool) -> None:
+    """Logs that a webhook was not told."""
     log.warning(
         "a webhook was not told that %s %s (try %d): %s%s",
         letter.notice.get("name"),
         letter.notice.get("event"),
-        tries,
+        letter.tries + 1,
         error,
         "; it is given up" if is_over else "",
         extra={"run": letter.run},
     )
-    if is_over:
+
+
+def _keep_or_give_up(letter: Letter, error: NotSent, services: Services, now: float) -> None:
+    delay_s = next_try(letter, error)
+    log_not_sent(letter, error, is_over=delay_s is None)
+    if delay_s is None:
         services.outbox.remove(letter)
-        return
-    delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**letter.tries)
-    services.outbox.postpone(replace(letter, tries=tries), now + delay_s)
+    else:
+        services.outbox.postpone(replace(letter, tries=letter.tries + 1), now + delay_s)
 
 
 def _send(letter: Letter, services: Services) -> None:
@@ -107,7 +126,11 @@ def _send(letter: Letter, services: Services) -> None:
         raise NotSent(f"its run cannot be read: {error}") from error
     if info is None or letter.hook >= len(info.plan.notify):
         raise NotSent("its run is not known any more", is_final=True)
-    hook = info.plan.notify[letter.hook]
+    deliver(info.plan.notify[letter.hook], letter)
+
+
+def deliver(hook: Hook, letter: Letter) -> None:
+    """Tells a webhook; raises NotSent."""
     is_slack = hook.format == "slack"
     body = slack_message(letter.notice) if is_slack else dict(letter.notice)
     _post(hook, body, letter.name)

@@ -146,10 +146,12 @@ class NotifierStep(ControlStep):
     trouble = "notices cannot be sent now"
 
     def look(self, app: Any) -> None:
-        """Sends those that are due."""
+        """Sends those that are due, and those that runs before left in the home folder."""
+        from batchq.monitoring.keptletters import send_kept
         from batchq.monitoring.notify import send_due
 
         send_due(app.services)
+        send_kept(app.services.settings.home)
 
 
 class ScheduleStep(ControlStep):

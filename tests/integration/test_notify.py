@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from batchq.monitoring.keptletters import send_kept
 
 SECRET = "T0SECRET9"
 MANIFEST = """
@@ -79,3 +83,37 @@ def test_a_webhook_that_fails_twice_is_told_once_though_the_coordinator_is_kille
     written = [path.read_bytes() for path in Path(cluster.folder).rglob("*") if path.is_file()]
     assert SECRET not in cluster.logs() + stored
     assert not any(SECRET.encode() in data for data in written)
+
+
+def test_a_webhook_that_never_answers_holds_the_end_of_a_run_for_seconds_and_the_next_run_tells_it(
+    project: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("noop_tasks.py", "def noop(item):\n    return item\n")
+    project.write(
+        "m.yaml",
+        textwrap.dedent("""
+            name: told
+            notify: {url_env: HOOK_URL}
+            steps:
+              - {name: a, input: {generate: 2}, task: "noop_tasks:noop"}
+            """),
+    )
+    receiver.failures = 0
+    home = project.folder / ".batchq"
+
+    with socket.create_server(("127.0.0.1", 0)) as dead:  # it listens, and takes no connection
+        url = f"http://127.0.0.1:{dead.getsockname()[1]}/services/{SECRET}"
+        done = project.run("submit", "m.yaml", "--wait", env={"HOOK_URL": url})
+    kept = [*(home / "letters").glob("*.json")]
+    words = kept[0].read_text()
+    monkeypatch.setenv("HOOK_URL", receiver.url)
+    send_kept(home)
+
+    assert done.returncode == 0, done.stderr
+    assert "1 of the webhooks of told@v0 did not answer within 4 s" in done.stderr
+    assert len(kept) == 1
+    assert SECRET not in words
+    [(headers, body)] = receiver.taken
+    assert headers["Idempotency-Key"] == body["id"]
+    assert (body["event"], body["name"]) == ("finished", "told@v0")
+    assert not [*(home / "letters").glob("*.json")]
