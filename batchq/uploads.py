@@ -21,7 +21,8 @@ UploadState = Literal["running", "cancelling", "ended", "rejected"]
 class UploadLine:
     """One call of an upload.
 
-    `id` is ours: unique in its upload, 1 to 64 of A-Z a-z 0-9 _ -, and begins with its tag.
+    `id` is ours: unique in its upload, 1 to 64 of A-Z a-z 0-9 _ -, and begins with the tag of its
+    upload and a - or _.
     """
 
     id: str

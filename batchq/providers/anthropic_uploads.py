@@ -167,7 +167,8 @@ def _may_have(wire: Wire, upload: Upload, tag: str) -> bool:
             for text in results.lines():
                 found = TAG_PLACE.search(text)
                 if found:
-                    return found[1].decode().startswith(tag)
+                    before, _, after = found[1].decode().partition(tag)
+                    return not before and not after[:1].isalnum()  # r-1 is not r-10
     except BadRequest:
         return False  # its results are not there any more
     return False

@@ -332,6 +332,7 @@ def test_what_was_never_created_is_not_found(uploads, spec) -> None:
     run(uploads, spec, 3)
 
     assert uploads.find(spec, "run1-01-0009", began, 3) is None
+    assert uploads.find(spec, TAG[:-1], began, 3) is None
     assert uploads.find(spec, "run1-01-0009", began, 4) is None
 
 
