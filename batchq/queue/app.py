@@ -46,6 +46,10 @@ class BatchqApp(Celery):
         return self._services
 
 
+NOT_OURS = ("celery.map", "celery.starmap", "celery.chunks")
+"""Tasks of Celery that run others, and that nothing here sends."""
+
+
 def make_app(settings: Settings) -> BatchqApp:
     """Makes the app for a broker; the default without one is a Redis on this machine.
 
@@ -118,6 +122,15 @@ def _format_logs(logger: Any = None, **_: Any) -> None:
     if settings is not None and settings.log_format == "json":
         for handler in logger.handlers:
             handler.setFormatter(JsonFormatter())
+
+
+@celeryd_init.connect
+def _refuse_in_a_line(instance: Any = None, **_: Any) -> None:
+    from batchq.queue.refusals import tell_refusals_in_a_line
+
+    tell_refusals_in_a_line()
+    for name in NOT_OURS:
+        instance.app.tasks.pop(name, None)
 
 
 @celeryd_init.connect

@@ -182,6 +182,9 @@ def test_messages_from_outside_run_nothing_and_the_worker_goes_on(
     assert "refused a message: 26,000," in logs
     assert "Connection to broker lost" not in logs
     assert "refused a message: it is packed" in logs
+    assert "refused a message: no task has this name: 'os.system'" in logs
+    assert "Traceback" not in logs
+    assert max(map(len, logs.splitlines())) < 500
 
 
 def sent(app: BatchqApp, redis_client: Any) -> Any:
