@@ -97,7 +97,7 @@ def read_reply(
         counts = data.get("usage") or {}
         read = sum(int(counts.get(name) or 0) for name in _INPUT_COUNTS)
         tokens = (read, int(counts.get("output_tokens") or 0))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise ServerFailed(
             f"provider {provider.name} answered without content: is base_url Anthropic's?"
         ) from None

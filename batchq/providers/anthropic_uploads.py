@@ -24,6 +24,7 @@ from batchq.providers.results import match
 from batchq.providers.wire import (
     CLOCK_SLACK_S,
     Wire,
+    objects,
     on_their_clock,
     read_count,
     read_time,
@@ -76,7 +77,7 @@ class AnthropicUploads:
     def create(self, provider: ProviderSpec, tag: str, lines: Iterable[UploadLine]) -> Upload:  # noqa: ARG002
         """Sends one request with all lines; only their ids can hold the tag."""
         wire = _wire(provider)
-        return _upload(wire.send(PATH, "application/json", _request(lines)), wire)
+        return read_upload(wire.send(PATH, "application/json", _request(lines)), wire)
 
     def find(
         self,
@@ -92,7 +93,7 @@ class AnthropicUploads:
         while True:
             page, headers = wire.get(f"{PATH}?limit={PAGE}{after}")
             since_there = on_their_clock(since, headers)
-            found = [_upload(batch, wire) for batch in page.get("data") or ()]
+            found = [read_upload(batch, wire) for batch in objects(page.get("data"))]
             for upload in found:
                 is_right = upload.lines == lines and upload.id not in known
                 is_new = upload.created_at >= since_there - CREATION_S
@@ -106,7 +107,7 @@ class AnthropicUploads:
     def poll(self, provider: ProviderSpec, upload: str) -> Upload:
         """Asks where an upload stands."""
         wire = _wire(provider)
-        return _upload(wire.get(_path(upload))[0], wire)
+        return read_upload(wire.get(_path(upload))[0], wire)
 
     def answers(
         self, provider: ProviderSpec, upload: str, schema: Mapping[str, Any] | None = None
@@ -121,14 +122,14 @@ class AnthropicUploads:
             raise BadRequest(f"upload {upload} of provider {provider.name} has not ended yet")
         with wire.fetched(f"{_path(upload)}/results") as results:
             yield from match(
-                [results], told, provider.name, lambda line: _reply(line, wire, schema)
+                [results], told, provider.name, lambda line: read_line(line, wire, schema)
             )
 
     def cancel(self, provider: ProviderSpec, upload: str) -> Upload:
         """Cancels an upload, or tells how it ended."""
         wire = _wire(provider)
         try:
-            return _upload(wire.post(f"{_path(upload)}/cancel"), wire)
+            return read_upload(wire.post(f"{_path(upload)}/cancel"), wire)
         except BadRequest:
             told = self.poll(provider, upload)
             if told.state == "running":
@@ -174,7 +175,8 @@ def _may_have(wire: Wire, upload: Upload, tag: str) -> bool:
     return False
 
 
-def _upload(data: Any, wire: Wire) -> Upload:
+def read_upload(data: Any, wire: Wire) -> Upload:
+    """Reads where an upload stands; raises ServerFailed for what is none."""
     name = data.get("id") if isinstance(data, dict) else None
     if not isinstance(name, str) or not name:
         raise ServerFailed(
@@ -194,7 +196,7 @@ def _upload(data: Any, wire: Wire) -> Upload:
     )
 
 
-def _reply(line: Mapping[str, Any], wire: Wire, schema: Mapping[str, Any] | None) -> ChatReply:
+def read_line(line: Mapping[str, Any], wire: Wire, schema: Mapping[str, Any] | None) -> ChatReply:
     """Reads the answer in a line of results; raises what it holds instead of one."""
     provider = wire.provider
     found = line.get("result")

@@ -127,7 +127,7 @@ def read_reply(
         text = _text(message.get("content"))
         counts = data.get("usage") or {}
         tokens = (int(counts.get("prompt_tokens") or 0), int(counts.get("completion_tokens") or 0))
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+    except (AttributeError, KeyError, IndexError, OverflowError, TypeError, ValueError):
         raise ServerFailed(
             f"provider {provider.name} answered without choices[0].message: "
             "is base_url an OpenAI-compatible endpoint?"
@@ -142,4 +142,6 @@ def read_reply(
 def _text(content: Any) -> str:
     if isinstance(content, list):  # some servers send parts
         return "".join(part.get("text") or "" for part in content)
+    if content is not None and not isinstance(content, str):
+        raise TypeError("content is neither a text nor a list of parts")
     return content or ""

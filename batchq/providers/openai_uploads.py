@@ -35,6 +35,7 @@ from batchq.providers.wire import (
     CLOCK_SLACK_S,
     Wire,
     is_about_quota,
+    objects,
     on_their_clock,
     read_count,
     read_time,
@@ -97,7 +98,7 @@ class OpenAIUploads:
             "completion_window": WINDOW,
             "metadata": {TAG: tag},
         }
-        return _upload(wire.post("/batches", body), wire)
+        return read_upload(wire.post("/batches", body), wire)
 
     def find(
         self,
@@ -112,12 +113,12 @@ class OpenAIUploads:
         after = ""
         while True:
             page, headers = wire.get(f"/batches?limit={PAGE}{after}")
-            found = [batch for batch in page.get("data") or () if isinstance(batch, dict)]
+            found = objects(page.get("data"))
             for batch in found:
                 metadata = batch.get("metadata")
                 is_ours = isinstance(metadata, dict) and metadata.get(TAG) == tag
                 if is_ours and batch.get("id") not in known:
-                    return _upload(batch, wire)
+                    return read_upload(batch, wire)
             if not (found and page.get("has_more")):
                 return None
             oldest = read_time(found[-1].get("created_at"))
@@ -128,7 +129,7 @@ class OpenAIUploads:
     def poll(self, provider: ProviderSpec, upload: str) -> Upload:
         """Asks where an upload stands."""
         wire = _wire(provider)
-        return _upload(_get(wire, upload), wire)
+        return read_upload(_get(wire, upload), wire)
 
     def answers(
         self,
@@ -139,14 +140,14 @@ class OpenAIUploads:
         """Reads the files of outputs and of errors, once both are on the disk."""
         wire = _wire(provider)
         batch = _get(wire, upload)
-        told = _upload(batch, wire)
+        told = read_upload(batch, wire)
         if not told.is_final:
             raise BadRequest(f"upload {upload} of provider {provider.name} has not ended yet")
         asked = _asked(self._dialects.of(provider))
 
         def read(line: Mapping[str, Any]) -> ChatReply:
             try:
-                return _reply(line, wire)
+                return read_line(line, wire)
             except BadRequest as refusal:
                 if self._dialects.learn(provider, refusal, asked):
                     raise FormRefused(str(refusal), status=refusal.status) from None
@@ -164,7 +165,7 @@ class OpenAIUploads:
         """Cancels an upload, or tells how it ended."""
         wire = _wire(provider)
         try:
-            return _upload(wire.post(f"/batches/{quote(upload, safe='')}/cancel"), wire)
+            return read_upload(wire.post(f"/batches/{quote(upload, safe='')}/cancel"), wire)
         except BadRequest:
             told = self.poll(provider, upload)
             if told.state in ("ended", "rejected", "cancelling"):
@@ -214,7 +215,8 @@ def _id(data: Mapping[str, Any], provider: ProviderSpec) -> str:
     return found
 
 
-def _upload(data: Mapping[str, Any], wire: Wire) -> Upload:
+def read_upload(data: Mapping[str, Any], wire: Wire) -> Upload:
+    """Reads where an upload stands; raises ServerFailed for what is none."""
     counts = data.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
     # Compatible servers have words of their own for what is under way.
@@ -233,8 +235,9 @@ def _upload(data: Mapping[str, Any], wire: Wire) -> Upload:
 
 def _rejection(data: Mapping[str, Any], wire: Wire) -> ProviderError:
     errors = data.get("errors")
-    listed = errors.get("data") if isinstance(errors, dict) else errors
-    problems = [problem for problem in listed or () if isinstance(problem, dict)]
+    if isinstance(errors, str):  # as some compatible servers have it
+        errors = [{"message": errors}]
+    problems = objects(errors.get("data") if isinstance(errors, dict) else errors)
     codes = " ".join(str(problem.get("code") or "") for problem in problems[:SHOWN_PROBLEMS])
     words = "; ".join(map(_problem, problems[:SHOWN_PROBLEMS])) or "it does not say why"
     if len(problems) > SHOWN_PROBLEMS:
@@ -251,7 +254,7 @@ def _problem(problem: Mapping[str, Any]) -> str:
     return f"{place}{problem.get('message') or problem.get('code') or 'no reason given'}"
 
 
-def _reply(line: Mapping[str, Any], wire: Wire) -> ChatReply:
+def read_line(line: Mapping[str, Any], wire: Wire) -> ChatReply:
     """Reads the answer in a line of results; raises what it holds instead of one."""
     name = wire.provider.name
     response, error = line.get("response"), line.get("error")

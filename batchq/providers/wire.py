@@ -100,15 +100,18 @@ def on_their_clock(moment: float, headers: Mapping[str, str]) -> float:
 
 def read_time(value: Any) -> float | None:
     """Reads a moment: seconds since the epoch, or RFC 3339; None if it is neither."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str):
-        return None
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
         then = datetime.fromisoformat(value)
-    except ValueError:
+        return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, TypeError, ValueError):
         return None
-    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp()
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none if it is no list."""
+    return [found for found in value if isinstance(found, dict)] if isinstance(value, list) else []
 
 
 def read_count(value: Any) -> int:

@@ -40,7 +40,7 @@ class BatchDesk:
     def __init__(self, model: Model, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         self._model = model
         self._clock = clock
-        self._wall = wall
+        self._epoch = wall() - clock()
         self.reset()
 
     def reset(self) -> None:
@@ -72,10 +72,9 @@ class BatchDesk:
                 self._created += 1
                 if self._meets(options.batch_lost_rate, "lost", self._created):
                     return None
-        now = self._wall() + options.clock_ahead_s
         headers = {
             form.REQUEST_ID_HEADER: f"req_{request_id}",
-            "date": formatdate(now, usegmt=True),
+            "date": formatdate(self._stamp(self._clock()), usegmt=True),
             **response.headers,
         }
         return Response(
@@ -114,4 +113,4 @@ class BatchDesk:
 
     def _stamp(self, at: float) -> float:
         """A moment of our clock, on the wall clock that the provider shows."""
-        return self._wall() - self._clock() + at + self._model.options.clock_ahead_s
+        return self._epoch + at + self._model.options.clock_ahead_s
