@@ -49,6 +49,18 @@ def wait_for() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """`free_port()` returns a port at which nobody listens."""
+
+    def find() -> int:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            return int(found.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """One embedded Redis for all tests of this process."""
     folder = Path(tempfile.mkdtemp(prefix="batchq-test-"))

@@ -337,10 +337,10 @@ def worker_elsewhere(tmp_path: Path) -> Iterator[Callable[..., None]]:
     ids=["port", "socket"],
 )
 def test_a_redis_that_is_gone_is_said_in_seconds_and_nothing_is_left(
-    studio: Any, free_port: int, url: str, words: str
+    studio: Any, free_port: Any, url: str, words: str
 ) -> None:
     studio.write("m.yaml", f"{STEP}    input: items.json\n")
-    broker = url.format(port=free_port, folder=studio.folder)
+    broker = url.format(port=free_port(), folder=studio.folder)
     began = time.monotonic()
 
     done = studio.run("submit", "m.yaml", env={"BATCHQ_BROKER_URL": broker})
@@ -367,15 +367,6 @@ def test_a_broker_url_that_makes_no_sense_is_a_bad_setting(
     assert "setting broker_url (BATCHQ_BROKER_URL): it starts with none of redis://" in text
     assert "redis://127.0.0.1:6379/0" in text
     assert left_behind(studio) == []
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port at which nobody listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 def test_a_simulator_says_that_its_port_is_taken(project: Any) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import urllib.request
 from typing import Any
 
@@ -34,14 +33,8 @@ def scrape(port: int) -> dict[str, float]:
     }
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def test_workers_tell_their_own_metrics_and_a_coordinator_those_of_the_fleet(
-    cluster: Any, simulator: Any, wait_for: Any
+    cluster: Any, simulator: Any, wait_for: Any, free_port: Any
 ) -> None:
     ports = {name: free_port() for name in ("coordinator", "llm", "cpu")}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import runpy
 import signal
-import socket
 import subprocess
 import textwrap
 import time
@@ -66,13 +65,14 @@ class Server:
     def __init__(
         self,
         folder: Path,
+        port: int,
         *options: str,
         config: str = SERVER,
         password: str | None = None,
         **values: Any,
     ) -> None:
         folder.mkdir()
-        self.port = free_port()
+        self.port = port
         self._folder = folder
         conf = folder / "redis.conf"
         conf.write_text(config.format(port=self.port, folder=folder, **values))
@@ -111,19 +111,14 @@ class Server:
         return False
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
-
-
 @pytest.fixture
-def start_server(tmp_path: Path, wait_for: Callable[..., None]) -> Iterator[Callable[..., Server]]:
+def start_server(
+    tmp_path: Path, wait_for: Callable[..., None], free_port: Callable[[], int]
+) -> Iterator[Callable[..., Server]]:
     with ExitStack() as stack:
 
         def start(name: str, *options: str, **values: Any) -> Server:
-            server = Server(tmp_path / name, *options, **values)
+            server = Server(tmp_path / name, free_port(), *options, **values)
             stack.callback(server.kill)
             stack.callback(server.client.close)
             wait_for(server.answers, f"{name} answers")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,16 +24,16 @@ CERTIFICATE = (
 
 
 @pytest.fixture
-def tls_port(tmp_path: Path, wait_for: Callable[..., None]) -> Iterator[int]:
+def tls_port(
+    tmp_path: Path, wait_for: Callable[..., None], free_port: Callable[[], int]
+) -> Iterator[int]:
     """A Redis behind TLS, with a certificate that nobody knows."""
     key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "ca.pem")
     command = [*CERTIFICATE, "-keyout", key, "-out", certificate]
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    port = free_port()
     argv = [str(find_redis_server()), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     server = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL)
     client = redis.Redis(port=port)

@@ -111,7 +111,7 @@ def manifests() -> Iterator[Any]:
 @pytest.mark.parametrize("manifest", [*manifests()])
 def test_kubernetes_takes_every_manifest(manifest: Any) -> None:
     if manifest["apiVersion"].startswith("keda.sh/"):
-        return  # see below
+        return  # see below: test_keda_takes_the_scaled_object
     kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
     for container in containers(manifest):
@@ -126,6 +126,48 @@ def test_kubernetes_takes_every_manifest(manifest: Any) -> None:
 def containers(manifest: Any) -> list[Any]:
     template = manifest["spec"].get("template")
     return list(template["spec"]["containers"]) if template else []
+
+
+SCALED_OBJECT: dict[str, Any] = {
+    "scaleTargetRef": {"name"},
+    "minReplicaCount": int,
+    "maxReplicaCount": int,
+    "pollingInterval": int,
+    "cooldownPeriod": int,
+    "advanced": {"horizontalPodAutoscalerConfig"},
+    "triggers": list,
+}
+"""What we use of KEDA's `ScaledObject` v1alpha1; its definition is not in any package."""
+METRICS_API = {"url", "format", "valueLocation", "targetValue", "activationTargetValue"}
+
+
+def test_keda_takes_the_scaled_object() -> None:
+    scaled = YAML(typ="safe").load((ROOT / "config/k8s/keda.yaml").read_text("utf-8"))
+    spec = scaled["spec"]
+    [trigger] = spec["triggers"]
+
+    assert (scaled["apiVersion"], scaled["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
+    assert set(scaled) == {"apiVersion", "kind", "metadata", "spec"}
+    assert set(spec) == set(SCALED_OBJECT)
+    for name, known in SCALED_OBJECT.items():
+        assert set(spec[name]) <= known if isinstance(known, set) else type(spec[name]) is known
+    assert set(trigger) == {"type", "metricType", "metadata"}
+    assert (trigger["type"], trigger["metricType"]) == ("metrics-api", "AverageValue")
+    assert set(trigger["metadata"]) == METRICS_API
+    assert {type(value) for value in trigger["metadata"].values()} == {str}
+    assert trigger["metadata"]["format"] == "prometheus"
+    autoscaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": scaled["metadata"],
+        "spec": {
+            "scaleTargetRef": {"kind": "Deployment", **spec["scaleTargetRef"]},
+            "minReplicas": max(1, spec["minReplicaCount"]),
+            "maxReplicas": spec["maxReplicaCount"],
+            **spec["advanced"]["horizontalPodAutoscalerConfig"],
+        },
+    }  # what KEDA makes of it
+    kubernetes_validate.validate(autoscaler, KUBERNETES, strict=True)
 
 
 def test_workers_are_scaled_by_the_load_of_their_queue_and_end_in_grace() -> None:
