@@ -138,7 +138,7 @@ def download(
             try:
                 target.write(chunk)
             except OSError as error:
-                raise StoreError(f"the results cannot be kept: {error.strerror}") from None
+                raise StoreError(f"results cannot be kept: {error.strerror or error}") from None
             if not chunk or is_enough(chunk):
                 return Download(found, is_whole=True)
 

@@ -7,11 +7,11 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from batchq.errors import BadRequest, ProviderError, StoreError, UploadQuotaUsedUp
 from batchq.plan import ProviderSpec
@@ -48,15 +48,12 @@ class Wire:
     def send(self, path: str, content_type: str, parts: Iterable[bytes]) -> dict[str, Any]:
         """Posts the parts one after the other, once all of them are on the disk."""
         headers = {**self.headers, "content-type": content_type}
-        with tempfile.TemporaryFile(prefix="batchq-") as file:
+        with _temporary_file() as file:
             for part in parts:
-                try:
+                with _told():
                     file.write(part)
-                except OSError as error:
-                    place = tempfile.gettempdir()
-                    problem = f"an upload cannot be written to {place}: {error.strerror}"
-                    raise StoreError(problem) from None
-            file.seek(0)
+            with _told():
+                file.seek(0)
             answer = post_file(self.base_url + path, headers, file, self.provider.timeout_s)
         return self._read(answer)
 
@@ -73,13 +70,37 @@ class Wire:
     @contextmanager
     def fetched(self, path: str, is_enough: Callable[[bytes], bool] = never) -> Iterator[Results]:
         """Gets a file of results; raises ProviderError if nothing of it is to be had."""
-        with tempfile.TemporaryFile(prefix="batchq-") as file:
+        with _temporary_file() as file:
             url = self.base_url + path
             got = download(url, self.headers, file, self.provider.timeout_s, is_enough=is_enough)
             if got.answer.status != 200:
                 raise failure(got.answer, self.provider, self.key)
-            file.seek(0)
+            with _told():
+                file.seek(0)
             yield Results(file, got.is_whole)
+
+
+@contextmanager
+def _temporary_file() -> Iterator[BinaryIO]:
+    with _told():
+        file = tempfile.TemporaryFile(prefix="batchq-")  # noqa: SIM115 (closing may fail, too)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what could not be written was told before
+            file.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tells people what is wrong with a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StoreError(
+            f"an upload needs room in a temporary folder: {reason} (TMPDIR names another one)"
+        ) from None
 
 
 def is_about_quota(words: str) -> bool:
@@ -91,7 +112,7 @@ def on_their_clock(moment: float, headers: Mapping[str, str]) -> float:
     """A moment of our clock on that of the provider, as far as its answer tells it."""
     try:
         theirs = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
+    except (OverflowError, TypeError, ValueError):
         return moment
     if theirs.tzinfo is None:
         theirs = theirs.replace(tzinfo=UTC)

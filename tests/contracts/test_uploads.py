@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from batchq.errors import (
     Refused,
     ResultsCutOff,
     ServerFailed,
+    StoreError,
     Truncated,
     UnknownModel,
     UploadCancelled,
@@ -410,6 +412,18 @@ def test_a_value_that_is_not_json_is_told_before_anything_is_sent(uploads, spec,
         uploads.create(spec, TAG, [line])
 
     assert server.stats()["batches"] == []
+
+
+@pytest.mark.parametrize("room", ["/nowhere", "/dev/full"])
+def test_a_temporary_folder_without_room_is_told(uploads, spec, room, monkeypatch) -> None:
+    upload = wait_for(uploads, spec, uploads.create(spec, TAG, lines_of(spec, 3)))
+    opened = lambda **_: Path(room).open("r+b")  # noqa: SIM115, E731 (whoever asks closes it)
+    monkeypatch.setattr("tempfile.TemporaryFile", opened)
+
+    with pytest.raises(StoreError, match="TMPDIR"):
+        uploads.create(spec, TAG, lines_of(spec, 3))
+    with pytest.raises(StoreError):
+        list(uploads.answers(spec, upload.id, SCHEMA))
 
 
 def test_a_line_is_as_large_as_it_is_sent(uploads, spec, server) -> None:
