@@ -89,7 +89,6 @@ class _Walk:
     raw: str = ""
     started_at: float = 0.0
     measured: Measured | None = None
-    rng: random.Random = field(default_factory=random.Random)
 
     def usage(self) -> Usage:
         return sum((attempt.usage for attempt in self.attempts), Usage())
@@ -271,7 +270,7 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
                 _look_at_outage(walk, one_try, error)
                 number -= 1  # the provider is down, it is not for this item
                 continue
-            decision = decide(walk.step.retry, error, number, walk.rng)
+            decision = decide(walk.step.retry, error, number, random.Random())
             if not decision.retry:
                 raise _StageFailed(problem) from error
             if decision.note:

@@ -54,8 +54,9 @@ FEED_S = 1.0
 CHUNK_S = 0.05
 """Items that should take so long together are taken at once."""
 MOST, MOST_BYTES = 64, 4 * 1024 * 1024
-HOLD_S = 0.005
-"""Outcomes of items that took less wait for others so long; an answer of a network does not."""
+QUICK_S, HOLD_S = 0.005, 0.02
+"""Outcomes of items that took less than the first wait for others, at most the second; an answer of
+a network does not wait."""
 STUCK_S = 0.25
 """Items do not wait longer for one that was taken with them."""
 
@@ -187,7 +188,7 @@ class _Slot:
             if not self._ended:
                 self._ended_at = now
             self._ended.append((ref, outcome))
-            is_quick = now - self.began_at < HOLD_S and not outcome.usage.calls
+            is_quick = now - self.began_at < QUICK_S and not outcome.usage.calls
             if is_quick and outcome.is_ok and now - self._ended_at < HOLD_S:
                 return
             self.flush()
