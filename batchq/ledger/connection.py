@@ -40,6 +40,7 @@ def connect(url: str, *, patience_s: float) -> redis.Redis:
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     return open_client(
         url,
+        wait_s=patience_s,
         decode_responses=True,
         socket_timeout=30,
         socket_connect_timeout=min(5.0, max(1.0, patience_s)),

@@ -13,7 +13,9 @@ from celery import states
 from celery.backends.redis import RedisBackend
 from celery.backends.redis import SentinelBackend as CelerySentinelBackend
 from celery.result import GroupResult
+from redis.connection import BlockingConnectionPool
 
+from batchq.broker.redisclient import MOST_CONNECTIONS
 from batchq.queue.deaths import DEATHS, note_death
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,11 @@ class Backend(RedisBackend):
     app: Any  # the stubs do not know these
     chord_expires: int | None
     _chord_zset: bool
+
+    def _get_pool(self, **params: Any) -> Any:
+        """Lets a slot wait for a connection where all are in use; see `broker.redisclient`."""
+        make: Any = BlockingConnectionPool  # redis-py gives it no types
+        return make(**{**params, "max_connections": MOST_CONNECTIONS})
 
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Saves a header that has groups in it.
@@ -107,3 +114,6 @@ class Backend(RedisBackend):
 
 class SentinelBackend(Backend, CelerySentinelBackend):
     """The same by way of Sentinels."""
+
+    def _get_pool(self, **params: Any) -> Any:
+        return CelerySentinelBackend._get_pool(self, **params)  # type: ignore[attr-defined]

@@ -81,6 +81,7 @@ def open_redis_cache(url: str) -> RedisCache:
     try:
         client = open_client(
             redis_client_url(url),
+            wait_s=TIMEOUT_S,
             decode_responses=True,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
