@@ -56,9 +56,17 @@ class SqlCatalog:
             & (items.c.batch == record.number)
         )
         rows = [_item_row(record, outcome) for outcome in outcomes]
+        known = select(batches.c.id).where(
+            batches.c.run == record.run,
+            batches.c.step == record.step,
+            batches.c.number == record.number,
+        )
         with explained(self._engine), self._writer.begin() as connection:
+            # A batch that is new has no items, and no index finds those of one that is not.
+            is_again = connection.execute(known).first() is not None
             upsert(connection, batches, [row], ("run", "step", "number"), kept=("created_at",))
-            connection.execute(delete(items).where(of_batch))
+            if is_again:
+                connection.execute(delete(items).where(of_batch))
             if rows:
                 upsert(connection, items, rows, ("run", "step", "item_index"))
 

@@ -6,7 +6,7 @@ Nothing here counts or reads all items of a run: a run may have a million.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,9 @@ from batchq.store.tables import batches, items, runs
 
 MOST_BATCHES = 20_000
 """Newest batches that a chart is made of."""
+
+MOST_LOOKED = 200_000
+"""Items that one search by text looks through; a million take a second."""
 
 _GOING = [one.value for one in RunState if not one.is_over]
 _OPEN = (*_GOING, RunState.PAUSED.value)
@@ -49,6 +52,14 @@ class ItemFilter:
     state: str = ""
     kind: str = ""
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPage:
+    """Items in input order; `looked_to` is where a search stopped before it had found enough."""
+
+    rows: list[Mapping[str, Any]]
+    looked_to: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,26 +155,41 @@ class Listing:
 
     def items(
         self, run: str, wanted: ItemFilter, *, after: tuple[int, int], limit: int
-    ) -> list[Mapping[str, Any]]:
+    ) -> ItemPage:
         """Items that come after (step, index) in input order."""
-        query = (
-            _items(run, wanted, is_sqlite=self._is_sqlite)
-            .where(tuple_(*after) < _PLACE)
-            .order_by(items.c.step, items.c.item_index)
-        )
-        return self._rows(query.limit(limit))
+        return self._page(run, wanted, tuple_(*after) < _PLACE, limit, is_forward=True)
 
     def items_before(
         self, run: str, wanted: ItemFilter, *, before: tuple[int, int], limit: int
-    ) -> list[Mapping[str, Any]]:
+    ) -> ItemPage:
         """Items that come before (step, index), the nearest of them, in input order."""
-        query = _items(run, wanted, is_sqlite=self._is_sqlite).where(tuple_(*before) > _PLACE)
-        query = query.order_by(items.c.step.desc(), items.c.item_index.desc())
-        return self._rows(query.limit(limit))[::-1]
+        return self._page(run, wanted, tuple_(*before) > _PLACE, limit, is_forward=False)
 
-    def _rows(self, query: Select[Any]) -> list[Mapping[str, Any]]:
+    def _page(
+        self,
+        run: str,
+        wanted: ItemFilter,
+        side: ColumnElement[bool],
+        limit: int,
+        *,
+        is_forward: bool,
+    ) -> ItemPage:
+        """A page of one side of a place, the nearest items first; in input order."""
+        place = [items.c.step, items.c.item_index]
+        order = place if is_forward else [one.desc() for one in place]
+        query = _items(run, wanted, is_sqlite=self._is_sqlite).where(side).order_by(*order)
+        end = None
         with explained(self._engine), self._engine.connect() as connection:
-            return [item_of(row) for row in connection.execute(query).mappings()]
+            if wanted.text:  # no index has parts of texts
+                plain = _items(run, replace(wanted, text="")).where(side).order_by(*order)
+                last = plain.with_only_columns(*place).offset(MOST_LOOKED - 1).limit(1)
+                end = connection.execute(last).one_or_none()
+            if end is not None:
+                edge = tuple_(*end)
+                query = query.where(edge >= _PLACE if is_forward else edge <= _PLACE)
+            rows = [item_of(row) for row in connection.execute(query.limit(limit)).mappings()]
+        looked_to = (end[0], end[1]) if end is not None and len(rows) < limit else None
+        return ItemPage(rows if is_forward else rows[::-1], looked_to)
 
     def spans(self, run: str) -> list[BatchSpan]:
         """The newest collated batches of a run."""
@@ -200,7 +226,7 @@ def _run_conditions(wanted: RunFilter) -> Sequence[ColumnElement[bool]]:
     return found
 
 
-def _items(run: str, wanted: ItemFilter, *, is_sqlite: bool) -> Select[Any]:
+def _items(run: str, wanted: ItemFilter, *, is_sqlite: bool = False) -> Select[Any]:
     query = select(items).where(items.c.run == run)
     if wanted.step is not None:
         query = query.where(items.c.step == wanted.step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchq.actions.asjson import story_json
@@ -29,20 +30,23 @@ def read_items(reader: Reader, name: str, query: Query) -> dict[str, Any]:
     listing = reader.listing
     before = _place(query, "before")
     if before is not None:
-        rows = listing.items_before(found.run, wanted, before=before, limit=PAGE)
-        has_more = True
+        page = listing.items_before(found.run, wanted, before=before, limit=PAGE)
+        rows, last, first = page.rows, _name(page.rows, -1), _name(page.rows, 0)
+        first = _place_name(page.looked_to) or first
     else:
         start = number(query, "from", 1, least=1)
         after = _place(query, "after") or (step or 1, start - 2)
-        rows = listing.items(found.run, wanted, after=after, limit=PAGE + 1)
-        rows, has_more = rows[:PAGE], len(rows) > PAGE
+        page = listing.items(found.run, wanted, after=after, limit=PAGE + 1)
+        rows, first = page.rows[:PAGE], _name(page.rows, 0)
+        last = _place_name(page.looked_to) or (_name(rows, -1) if len(page.rows) > PAGE else None)
     is_first = before is None and "after" not in query and "from" not in query
     return {
         "name": found.name,
         "run": found.run,
         "items": [dict(row) for row in rows],
-        "after": _name(rows[-1]) if rows and has_more else None,
-        "before": _name(rows[0]) if rows and not is_first else None,
+        "after": last,
+        "before": None if is_first else first,
+        "looked_to": _place_name(page.looked_to),
         "filter": {key: query.get(key, "") for key in ("step", "state", "kind", "text")},
         **_counts(reader, found, step),
     }
@@ -79,8 +83,12 @@ def _place(query: Query, name: str) -> tuple[int, int] | None:
     return number(parts, "step", 0), number(parts, "index", 0)
 
 
-def _name(row: Any) -> str:
-    return f"{row['step']}.{row['index']}"
+def _name(rows: Sequence[Mapping[str, Any]], at: int) -> str | None:
+    return _place_name((rows[at]["step"], rows[at]["index"])) if rows else None
+
+
+def _place_name(place: tuple[int, int] | None) -> str | None:
+    return None if place is None else f"{place[0]}.{place[1]}"
 
 
 def read_item(reader: Reader, name: str, query: Query) -> dict[str, Any]:

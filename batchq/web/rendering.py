@@ -17,6 +17,7 @@ from batchq.ports import iso
 from batchq.report.escaping import html_environment
 from batchq.report.texts import number_text, took_text
 from batchq.runs.compare import TITLES
+from batchq.store.listing import MOST_LOOKED
 from batchq.text.amounts import count, duration, money
 from batchq.text.wordiff import Piece, difference
 from batchq.version import __version__
@@ -66,6 +67,7 @@ class Templates:
             difference=value_difference,
             titles={change.value: title for change, title in TITLES.items()},
             count=count,
+            most_looked=MOST_LOOKED,
             is_in_flower=is_in_flower,
             batchq_version=__version__,
         )

@@ -18,7 +18,7 @@ from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import OutputSpec, StageSpec, StepSpec
 from batchq.ports import BatchRecord, Catalog, RunRecord, RunState, StepFigures
 from batchq.store import Outputs, SqlCatalog, open_catalog
-from batchq.store.listing import ItemFilter, Listing, RunFilter
+from batchq.store.listing import ItemFilter, ItemPage, Listing, RunFilter
 from batchq.store.records import batch_record, rebuild
 from batchq.store.tables import SCHEMA_VERSION
 
@@ -394,13 +394,15 @@ def test_runs_are_listed_by_what_they_are_a_page_at_a_time(catalog: SqlCatalog) 
     assert [one.version for one in listing.versions("p", None, labels=("final",))] == ["v10"]
 
 
-def test_items_are_listed_in_input_order_from_any_place_and_both_ways(catalog: SqlCatalog) -> None:
+def test_items_are_listed_in_input_order_from_any_place_and_both_ways(
+    catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     catalog.put_batch(batch(), outcomes())
     listing = Listing(catalog._engine)
 
     def ids(wanted: ItemFilter, **place: tuple[int, int]) -> list[str]:
         look = listing.items_before if "before" in place else listing.items
-        return [one["id"] for one in look("run1", wanted, limit=2, **place)]  # type: ignore[operator]
+        return [one["id"] for one in look("run1", wanted, limit=2, **place).rows]  # type: ignore[operator]
 
     assert ids(ItemFilter(), after=(1, -1)) == ["a", "b"]
     assert ids(ItemFilter(step=1), after=(1, 1)) == ["c", "d"]
@@ -410,6 +412,13 @@ def test_items_are_listed_in_input_order_from_any_place_and_both_ways(catalog: S
     assert ids(ItemFilter(text="B"), after=(0, 0)) == ["b"]
     assert ids(ItemFilter(text="%"), after=(0, 0)) == []
     assert listing.durations("run1", 1) == [0.0, 3.0, 1.5, 1.0]
+    monkeypatch.setattr("batchq.store.listing.MOST_LOOKED", 2)
+    wanted = ItemFilter(text="c")
+    assert listing.items("run1", wanted, after=(0, 0), limit=2) == ItemPage([], (1, 1))
+    found = listing.items("run1", wanted, after=(1, 1), limit=2)
+    assert ([one["id"] for one in found.rows], found.looked_to) == (["c"], (1, 3))
+    assert listing.items("run1", wanted, after=(1, 3), limit=2) == ItemPage([])
+    assert listing.items_before("run1", wanted, before=(1, 2), limit=2).looked_to == (1, 0)
     assert [(one.start, one.end, one.ok, one.failed) for one in listing.spans("run1")] == [
         (1.0, 4.0, 3, 1)
     ]

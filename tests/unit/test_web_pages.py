@@ -83,7 +83,9 @@ def test_an_item_is_told_whole_and_links_back(world: Any, serve: Any) -> None:
     assert "words@v0 has no item c; ids are such as: a, b" in missing.text
 
 
-def test_items_are_paged_both_ways_and_found_by_text_of_id_or_error(world: Any, serve: Any) -> None:
+def test_items_are_paged_both_ways_and_found_by_text_of_id_or_error(
+    world: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.version({f"i{n:03}": ValueError("odd") if n % 2 else n for n in range(130)})
     pages = serve()
 
@@ -101,6 +103,13 @@ def test_items_are_paged_both_ways_and_found_by_text_of_id_or_error(world: Any, 
     assert look("?text=i07")[0] == [f"i07{n}" for n in range(10)]
     assert look("?text=ODD&from=101")[0][0] == "i101"
     assert look("?state=ok&text=odd")[0] == []
+    monkeypatch.setattr("batchq.store.listing.MOST_LOOKED", 100)
+    empty, told_more = look("?text=i129")
+    assert (empty, told_more["after"], told_more["looked_to"]) == ([], "1.99", "1.99")
+    assert look("?text=i129&after=1.99")[0] == ["i129"]
+    page = pages.get("/runs/words@v0/items?text=i129").text
+    assert "up to number 100" in page
+    assert "/runs/words@v0/item?id=i129" in page
     assert told["counts"] == {"ok": 65, "failed": 65, "waiting": 0, "total": 130}
 
 
