@@ -21,7 +21,14 @@ from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.queue.gate import Gate
-from batchq.runs.life import finish_run, finish_step, open_folder, pause_run, record_batch
+from batchq.runs.life import (
+    count_step,
+    finish_run,
+    finish_step,
+    open_folder,
+    pause_run,
+    record_batch,
+)
 from batchq.store.earlier import with_earlier
 from batchq.store.halfway import forget_stages, keep_stages, kept_stages
 from batchq.store.reopen import lay_out
@@ -31,6 +38,9 @@ if TYPE_CHECKING:
     from batchq.store import RunFolder
 
 log = logging.getLogger(__name__)
+
+TELL_EVERY = 200
+"""Batches that are in the folder already are passed over with a word to Redis for so many."""
 
 ABANDONED_AFTER_S = 30.0
 """At the end of a run, a temporary file that is older was left by a process that was killed."""
@@ -152,7 +162,7 @@ class _Mover:
         }
         for batch, one in opened.items():
             self._rescue(step, batch, one)
-        position = counters["next"]
+        position, is_told = counters["next"], True
         while position < batches:
             last_at = counters.get("sent_at_ms", 0) / 1000
             room = room_for(step, opened, last_at, time.time())
@@ -165,9 +175,12 @@ class _Mover:
                 self._send(step, position)
                 opened[position] = OpenBatch(time.time(), 1)
                 counters["sent_at_ms"] = round(time.time() * 1000)
+                is_told = False
             position += 1
-            values = {"next": position, "sent_at_ms": counters.get("sent_at_ms", 0)}
-            self.ledger.set_counters(self.run, number, values)
+            if not is_told or position % TELL_EVERY == 0 or position == batches:
+                values = {"next": position, "sent_at_ms": counters.get("sent_at_ms", 0)}
+                self.ledger.set_counters(self.run, number, values)
+                is_told = True
         if any(owner == number for owner, _ in self.ledger.open_batches(self.run)):
             return False
         if self.gate.first(step):
@@ -192,7 +205,7 @@ class _Mover:
             total=total,
             batches=batch_count(total, step.pacing.batch_size),
             max_failures=allowed_failures(step.tolerance, total),
-            done=self.folder.summary(number),
+            done=count_step(self.info, number, self.services),
         )
         pacing = step.pacing  # for whoever watches: they know the ledger only
         shown = {

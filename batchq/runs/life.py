@@ -107,9 +107,19 @@ def finish_step(info: RunInfo, step: StepPlan, services: Services) -> None:
     """Merges a step's batches into its collated file and its errors file."""
     folder = open_folder(info.folder)
     _collate(folder, step, services)
-    counts = folder.mark_done(step.spec.number)
+    counts = count_step(info, step.spec.number, services)
+    folder.mark_done(step.spec.number, counts)
     name = step.spec.name
     folder.append_log("step done", at=time.time(), step=name, ok=counts.ok, failed=counts.failed)
+
+
+def count_step(info: RunInfo, number: int, services: Services) -> Summary:
+    """What a step came to so far; what batches that are collated came to, the catalog may know."""
+    from batchq.store.earlier import count_by
+
+    batches = services.catalog_of(info).batches(info.run)
+    known = {batch: summary for (step, batch), summary in batches.items() if step == number}
+    return count_by(open_folder(info.folder), number, known)
 
 
 def _collate(folder: RunFolder, step: StepPlan, services: Services) -> None:
@@ -173,7 +183,11 @@ def _write_record(info: RunInfo, state: RunState, reason: str, services: Service
     from batchq.store.worktime import worked_s
 
     folder = open_folder(info.folder)
-    summaries = {step.spec.number: folder.summary(step.spec.number) for step in info.plan.steps}
+    numbers, done = [step.spec.number for step in info.plan.steps], folder.done_steps()
+    summaries = {
+        number: folder.summary(number) if number in done else count_step(info, number, services)
+        for number in numbers
+    }
     now = time.time()
     record = _record(info, state, sum(summaries.values(), Summary()), now)
     if state.is_over:

@@ -300,11 +300,10 @@ class RunFolder:
             write_rows(file, ".json", rows)
         return total
 
-    def mark_done(self, step: int) -> Summary:
-        """Says that a step is collated and its errors are written; keeps and returns its counts."""
-        summary = self.summary(step)
-        self.files.write(done_path(step), encode(summary), durable=True)
-        return summary
+    def mark_done(self, step: int, counts: Summary | None = None) -> None:
+        """Says that a step is collated and its errors are written; keeps what it came to."""
+        counts = counts or self.summary(step)
+        self.files.write(done_path(step), encode(counts), durable=True)
 
     def unmark_done(self, step: int) -> None:
         """Takes back that a step is done."""
