@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from batchq.guided import Guide, choose, pool_size
 from batchq.outcome import Json
 from batchq.plan import InputSpec, Item
 from batchq.planning.reference import values_of
+from batchq.planning.seen import Seen
 from batchq.planning.sources import Row, kind_of, read_rows
 from batchq.text.prompts import flatten
 
@@ -40,12 +41,16 @@ def read_items(
         PlanError: the input is missing, broken or empty, or an id is missing or there twice.
     """
     name = spec.source or "the output before it"
-    rows = read_rows(spec, Path(base_dir), previous, params or {})
+
+    def again() -> Iterator[Row]:
+        return read_rows(spec, Path(base_dir), previous, params or {})
+
+    rows = again()
     if spec.whole:
         yield _whole(spec, name, rows)
         return
     count = 0
-    for item in _taken(spec, _identified(spec, rows)):
+    for item in _taken(spec, _identified(spec, rows, again if previous is None else None)):
         count += 1
         yield item
     if count == 0:
@@ -125,21 +130,36 @@ def _chosen(spec: InputSpec, items: Iterator[Item]) -> Iterator[Item]:
         raise PlanError(f"{where}: no item has the id `{wanted}`{more}; {hint}")
 
 
-def _identified(spec: InputSpec, rows: Iterator[Row]) -> Iterator[Item]:
-    places: dict[str, str] = {}
+def _identified(
+    spec: InputSpec, rows: Iterator[Row], again: Callable[[], Iterator[Row]] | None = None
+) -> Iterator[Item]:
+    """Gives each row its id; where rows can be read `again`, ids take no memory to speak of."""
+    if not spec.id_field or spec.experiment is not None:  # positions and names are unique
+        for index, (place, value) in enumerate(rows):
+            yield Item(str(index) if spec.experiment is None else place, index, value)
+        return
+    seen, places = Seen(), dict[str, str]()
     for index, (place, value) in enumerate(rows):
-        if spec.experiment is not None:
-            item_id = place  # the job's name, of which there is one
-        else:
-            item_id = _id(spec.id_field, place, value) if spec.id_field else str(index)
-        if item_id in places:  # only with an id_field: positions are unique
-            raise PlanError(
-                f"{place}: the id `{_short(item_id)}` is there twice, first at "
-                f"{places[item_id]}; ids must be unique, or leave out `id_field`"
-            )
-        if spec.id_field:
+        item_id = _id(spec.id_field, place, value)
+        if again is None:
+            first = places.get(item_id)
             places[item_id] = place
+        else:
+            first = _first(spec, again(), item_id, index) if seen.add(item_id) else None
+        if first is not None:
+            raise PlanError(
+                f"{place}: the id `{_short(item_id)}` is there twice, first at {first}; ids must "
+                "be unique, or leave out `id_field`"
+            )
         yield Item(item_id, index, value)
+
+
+def _first(spec: InputSpec, rows: Iterator[Row], item_id: str, before: int) -> str | None:
+    """The place of the first row with an id, of so many rows; None if only its hash was there."""
+    for place, value in islice(rows, before):
+        if _id(spec.id_field, place, value) == item_id:
+            return place
+    return None
 
 
 def _id(id_field: str, place: str, value: Json) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pydantic_core import from_json
+
 from batchq.errors import PlanError, StoreError
 from batchq.expand import expand
 from batchq.manifest.checks import is_glob
@@ -85,6 +87,13 @@ def _reject(text: str) -> NoReturn:
 
 
 def _loads(text: str) -> Json:
+    try:
+        return from_json(text, allow_inf_nan=False)  # three times as fast
+    except ValueError:
+        return _loads_slowly(text)  # which takes some more, and knows the place of what is wrong
+
+
+def _loads_slowly(text: str) -> Json:
     value = json.loads(text, parse_constant=_reject)
     if _SURROGATE.search(text):
         try:

@@ -16,6 +16,7 @@ from batchq.plan import OutputSpec
 from batchq.text.prompts import flatten
 from batchq.text.tabular import write_csv, write_parquet
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _YAML_PLAIN = re.compile(r"[A-Za-z_]([A-Za-z0-9_ ./-]*[A-Za-z0-9_./-])?")
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
@@ -23,6 +24,8 @@ _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 def to_json(value: Json, indent: int | None = None) -> bytes:
     """Writes JSON in UTF-8; text that UTF-8 cannot hold (half a surrogate pair) is escaped."""
     try:
+        if indent is None:
+            return _encode(value).encode()
         return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent).encode()
     except UnicodeEncodeError:
         return json.dumps(value, allow_nan=False, indent=indent).encode()
