@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.utils import get_environ_proxies
-from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, SSLError
+from urllib3.exceptions import TimeoutError as HTTPTimeout
 
 from batchq.errors import (
     BadRequest,
@@ -23,15 +26,18 @@ from batchq.errors import (
     StoreError,
 )
 from batchq.providers.patience import Patience, PatientAdapter, under_way
+from batchq.providers.route import CONNECT_TIMEOUT_S, Route, bundle, find_route
 
-POOL_SIZE = 512
-CONNECT_TIMEOUT_S = 10.0
+POOL_SIZE = 4096
+"""Connections to a server that are kept: no fewer than the slots of a process may be."""
+MOST_ROUTES = 256
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 SLOWEST_BYTES_S = 100_000.0  # of a file; slower ones are given up
 LONGEST_DOWNLOAD_S = 3600.0  # of a file whose size nobody tells
 
 _sessions: dict[int, requests.Session] = {}
+_routes: dict[tuple[int, str, str | bool], Route] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,15 @@ def post(url: str, headers: Mapping[str, str], body: Any, timeout_s: float) -> A
     (a URL that is none). Redirects are not followed: they would carry the key elsewhere. The
     causes of errors are dropped, since they hold the request and with it the key.
     """
-    with _sent("POST", url, headers, Patience(timeout_s), json=body) as response:
-        return _read(response, url)
+    with _explained(url, Patience(timeout_s)):
+        response = _post(_route(url), headers, _written(body), timeout_s)
+        try:
+            content = _content(response, url)
+        except BaseException:
+            response.close()  # what is left of it must not be taken for the next answer
+            raise
+        response.release_conn()
+        return Answer(response.status, _lower(response.headers), content)
 
 
 def get(url: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
@@ -125,7 +138,7 @@ def download(
     with _sent("GET", url, headers, patience) as response:
         if response.status_code != 200:
             return Download(_read(response, url), is_whole=True)
-        found = Answer(response.status_code, _lower(response), b"")
+        found = Answer(response.status_code, _lower(response.headers), b"")
         length = found.headers.get("content-length", "")
         if length.isdecimal():
             patience.lasts_at_most(timeout_s + int(length) / SLOWEST_BYTES_S)
@@ -147,53 +160,94 @@ def download(
 def _sent(
     method: str, url: str, headers: Mapping[str, str], patience: Patience, **payload: Any
 ) -> Iterator[requests.Response]:
-    """Makes a request and turns whatever goes wrong, its reading included, into our errors."""
-    token = under_way.set(patience)
-    try:
-        with _session().request(
+    """Makes a request; what goes wrong in the block, in reading the answer, is explained, too."""
+    with (
+        _explained(url, patience),
+        _session().request(
             method,
             url,
             headers=dict(headers),
             timeout=(min(CONNECT_TIMEOUT_S, patience.pause_s), patience.pause_s),
             proxies=_proxies(url),
-            verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True,
+            verify=bundle(),
             allow_redirects=False,
             stream=True,
             **payload,
-        ) as response:
-            yield response
-    except (requests.Timeout, ReadTimeoutError, TimeoutError):
+        ) as response,
+    ):
+        yield response
+
+
+@contextmanager
+def _explained(url: str, patience: Patience) -> Iterator[None]:
+    """Turns whatever goes wrong with a call into our errors."""
+    token = under_way.set(patience)
+    try:
+        yield
+    except NewConnectionError as error:  # which is a timeout, too, in name
+        raise ConnectionFailed(f"no answer from {_host(url)}: {_reason(error)}") from None
+    except (requests.Timeout, HTTPTimeout, TimeoutError):
         raise ProviderTimeout(
             f"no answer from {_host(url)} within {patience.pause_s:g} s"
         ) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema,
             requests.exceptions.InvalidSchema):  # fmt: skip
         raise BadRequest(f"base_url gives {url!r}, which is no http:// or https:// URL") from None
-    except requests.exceptions.SSLError as error:
+    except (requests.exceptions.SSLError, SSLError) as error:
         raise ConnectionFailed(f"no secure connection to {_host(url)}: {error}") from None
     except (requests.ConnectionError, HTTPError, OSError) as error:
         raise ConnectionFailed(f"no answer from {_host(url)}: {_reason(error)}") from None
-    except requests.exceptions.InvalidJSONError:
-        raise BadRequest("the request holds a value that is not JSON, such as NaN") from None
     finally:
         under_way.reset(token)
 
 
+def _written(body: Any) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError:
+        raise BadRequest("the request holds a value that is not JSON, such as NaN") from None
+
+
+def _post(
+    route: Route, headers: Mapping[str, str], body: bytes, timeout_s: float
+) -> BaseHTTPResponse:
+    try:
+        return route.post(headers, body, timeout_s)
+    except ValueError as error:
+        if isinstance(error, HTTPError):
+            raise
+        # Its text holds the header, which may be the key.
+        raise BadRequest("a header, such as the key's, holds what no header may hold") from None
+
+
 def _read(response: requests.Response, url: str) -> Answer:
-    content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+    return Answer(response.status_code, _lower(response.headers), _content(response.raw, url))
+
+
+def _content(response: BaseHTTPResponse, url: str) -> bytes:
+    content = response.read(MAX_ANSWER_BYTES + 1, decode_content=True)
     if len(content) > MAX_ANSWER_BYTES:
         raise ServerFailed(f"the answer of {_host(url)} is larger than 32 MB")
-    return Answer(response.status_code, _lower(response), content)
+    return content
 
 
-def _lower(response: requests.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _session() -> requests.Session:
     # By process id: a fork must not use its parent's connections, nor close them.
     pid = os.getpid()
     return _sessions.get(pid) or _sessions.setdefault(pid, _new_session())
+
+
+def _route(url: str) -> Route:
+    key = (os.getpid(), url, bundle())
+    if (found := _routes.get(key)) is None:
+        if len(_routes) >= MOST_ROUTES:
+            _routes.clear()
+        found = _routes[key] = find_route(_session(), url, _proxies(url), verify=bundle())
+    return found
 
 
 def _new_session() -> requests.Session:

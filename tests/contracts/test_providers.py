@@ -29,6 +29,7 @@ from batchq.outcome import Usage
 from batchq.plan import ProviderSpec
 from batchq.ports import ChatRequest, Message
 from batchq.providers import get_provider
+from batchq.providers.http import post
 
 KEY = "s3cret-0123456789abcdef"
 KINDS = ("openai", "anthropic")
@@ -289,6 +290,26 @@ def test_a_silent_server_does_not_outlast_the_deadline(server, kind):
 
     with took_less_than(2.0), pytest.raises(ProviderTimeout):
         ask(server, kind, timeout_s=0.2)
+
+
+def test_a_proxy_of_the_environment_is_used_and_the_login_of_a_url(server, kind, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    server.answers.append((200, {}, answer(kind)))
+
+    reply = ask(f"http://me:word@{kind}.invalid/v1", kind)
+
+    path, headers, _ = server.requests[-1]
+    assert reply.text == "hi"
+    assert path.startswith(f"http://{kind}.invalid/v1/")
+    assert headers["authorization"] == "Basic bWU6d29yZA=="
+
+
+def test_a_header_that_cannot_be_sent_is_told_without_its_value(server):
+    with pytest.raises(BadRequest, match="holds what no header may hold") as raised:
+        post(server.url, {"authorization": "Bearer secret\nkey"}, {}, 1.0)
+
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
 
 
 def test_a_url_that_is_none_is_a_bad_request(kind):
