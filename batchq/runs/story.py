@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchq.errors import RunNotFound
 from batchq.outcome import Attempt, Json, Outcome, Summary
 from batchq.runs.versions import Version, family_of, find_item, name_of, unknown_item
-from batchq.store import RunFolder, safe_name
 from batchq.store.earlier import find as find_earlier
+from batchq.store.itemfiles import find_output, find_prompt
 from batchq.store.marks import Mark, marks_of
 from batchq.store.rows import shape
 from batchq.store.search import Place, find_index, read_outcome
@@ -116,13 +115,11 @@ def _is_redone(version: Version, number: int, index: int) -> bool:
 def _told(version: Version, place: Place) -> StepStory:
     folder, step = version.folder, version.plan.step(place.step)
     outcome = read_outcome(folder, place)
-    name = safe_name(place.item.id)
-    output = f"items/{name}/{place.step:02d}_output.json"
-    prompt = f"prompts/{place.step:02d}_prompt_{name}.md"
-    has_prompt = folder.files.exists(prompt)
-    has_output = outcome is not None and outcome.is_ok and folder.files.exists(output)
+    where = (folder.files, place.step, place.position // step.pacing.batch_size, place.item.id)
+    prompt_path, text = find_prompt(*where) or ("", "")
+    is_ok = outcome is not None and outcome.is_ok
+    output_path, written = (find_output(*where) if is_ok else None) or ("", None)
     shaped = shape(outcome, step.output) if outcome is not None and outcome.is_ok else None
-    text = folder.files.read(prompt).decode(errors="replace") if has_prompt else ""
     return StepStory(
         number=place.step,
         step=step.spec.name,
@@ -131,16 +128,9 @@ def _told(version: Version, place: Place) -> StepStory:
         outcome=outcome,
         is_reached=True,
         output=shaped,
-        output_path=folder.files.full(output) if has_output else "",
-        prompt_path=folder.files.full(prompt) if has_prompt else "",
+        output_path=folder.files.full(output_path) if output_path else "",
+        prompt_path=folder.files.full(prompt_path) if prompt_path else "",
         prompt=text,
-        is_edited=has_output and not _holds(folder, output, shaped),
+        is_edited=bool(output_path) and written != shaped,
         earlier=None if outcome else find_earlier(folder, place.step, place.item.index),
     )
-
-
-def _holds(folder: RunFolder, path: str, value: Json) -> bool:
-    try:
-        return bool(json.loads(folder.files.read(path)) == value)
-    except ValueError:
-        return False

@@ -1,6 +1,7 @@
 """One version's folder: the truth about a run.
 
     items/<id>/01_output.json   prompts/01_prompt_<id>.md   collated/01_<file>   01_errors.json
+    packed/                     items and prompts of a step with very many (`itemfiles`)
     metadata.json   plan.json   manifest.lock.yaml
     state/                      what batchq itself needs to go on:
       01_items.jsonl, 01_offsets.bin    the items of step 1, frozen, and where each begins
@@ -31,6 +32,7 @@ from batchq.plan import Item, OutputSpec, Plan, Rerun, decode, encode
 from batchq.ports import RunRecord
 from batchq.store import basis, earlier, frozen
 from batchq.store.files import Files, open_files
+from batchq.store.itemfiles import write_items
 from batchq.store.layout import (
     batch_path,
     batches_path,
@@ -43,18 +45,13 @@ from batchq.store.layout import (
 )
 from batchq.store.lines import Line, read_lines, to_line
 from batchq.store.metadata import Metadata, describe
-from batchq.store.names import safe_name
 from batchq.store.rows import (
     Rows,
     error_row,
-    known_json,
-    prompt_text,
-    shape,
     to_json,
     write_document,
     write_rows,
 )
-from batchq.store.stats import stats_file
 
 T = TypeVar("T")
 
@@ -152,7 +149,7 @@ class RunFolder:
         """
         is_first = not self.has_batch(step, number)
         if is_first:
-            self._write_items(step, outcomes, output)
+            write_items(self.files, step, number, outcomes, output)
             is_first = self.files.create(batch_path(step, number), _record(outcomes))
         self.files.remove(parked_path(step, number))  # also for a writer that died before this
         return is_first
@@ -174,7 +171,7 @@ class RunFolder:
     ) -> None:
         """Keeps what there is of a batch that was cut off: its item files, and a resume's start."""
         if not self.has_batch(step, number):
-            self._write_items(step, outcomes, output)
+            write_items(self.files, step, number, outcomes, output)
             # whole outcomes: their prompts have no file yet
             self.files.write(parked_path(step, number), _lines(outcomes), durable=True)
 
@@ -341,19 +338,6 @@ class RunFolder:
             for line in file:
                 with suppress(ValueError):
                     yield json.loads(line)
-
-    def _write_items(self, step: int, outcomes: Sequence[Outcome], output: OutputSpec) -> None:
-        files: dict[str, bytes] = {}
-        for outcome in outcomes:
-            name = safe_name(outcome.item_id)
-            files |= stats_file(step, outcome)
-            if outcome.is_ok:
-                text = known_json(shape(outcome, output)) + b"\n"
-                files[f"items/{name}/{step:02d}_output.json"] = text
-            if outcome.prompts:
-                text = prompt_text(outcome.prompts).encode(errors="backslashreplace")
-                files[f"prompts/{step:02d}_prompt_{name}.md"] = text
-        self.files.write_many(files)
 
     def _numbers(self, path: str) -> set[int]:
         names = self.files.names(path)
