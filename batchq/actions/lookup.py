@@ -218,6 +218,6 @@ def progress_of_record(record: RunRecord, catalog: Catalog) -> Progress:
     return replace(
         seen,
         state=RunState.PAUSED,
-        reason="it stopped before it was done",
+        reason="it stopped before it was done; what was in flight is counted when it goes on",
         updated_at=started + seen_at_work_s(folder, started),
     )

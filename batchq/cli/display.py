@@ -31,6 +31,8 @@ BAR = 20
 BESIDE_NAME = BAR + 18
 """What a line of a running item needs besides its name: bar, figures and the gaps between."""
 LEAST_NAME = 12
+NARROW, STEP_BAR, NARROW_BAR = 100, 28, 12
+"""Below so many columns a step's group and pace stand on a line of their own."""
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -90,21 +92,26 @@ class LiveView:
             (f"{progress.pipeline}@{progress.version}", "bold"),
             f"  {progress.state.value}  {took}",
         )
-        grid = Table.grid(padding=(0, 2))
+        is_narrow = self._console.width < NARROW
+        grid, below = Table.grid(padding=(0, 2)), []
         for step in progress.steps:
             done, summary = step.summary.total, step.summary
-            bar = ProgressBar(total=max(1, step.total), completed=done, width=28)
+            width = NARROW_BAR if is_narrow else STEP_BAR
             failed = (f"{summary.failed:,} failed", "red") if summary.failed else ("", "")
+            pace = pace_text(step, self._paces[step.number]) if step.state == "running" else ""
+            more = [group_text(step, progress.updated_at), pace]
             grid.add_row(
-                Text(f"{step.number} {step.name}"),
-                bar,
+                Text(f"{step.number} {step.name}", no_wrap=True, overflow="ellipsis"),
+                ProgressBar(total=max(1, step.total), completed=done, width=width),
                 f"{done:,}/{step.total:,}" if step.total else "waits",
                 f"{summary.ok:,} ok",
                 Text(*failed),
-                group_text(step, progress.updated_at),
-                pace_text(step, self._paces[step.number]) if step.state == "running" else "",
+                *([] if is_narrow else more),
             )
-        lines: list[RenderableType] = [head, grid, Text(self._counts(progress), style="dim")]
+            if is_narrow and any(more):
+                below.append(Text(f"  {step.name}: {', '.join(filter(None, more))}"))
+        counts = Text(self._counts(progress), style="dim")
+        lines: list[RenderableType] = [head, grid, *below, counts]
         if canary := live_text(progress):
             lines.append(Text(canary, style="dim"))
         lines += self._told(progress)

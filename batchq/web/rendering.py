@@ -100,7 +100,7 @@ def time_tag(text: str | None) -> Markup:
 
 def brief(seconds: float) -> str:
     """How long an item took, which may be thousandths of a second."""
-    return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.1 else took_text(seconds)
+    return f"{seconds * 1000:.0f} ms" if 0 <= seconds < 0.1 else took_text(seconds)
 
 
 def usd_text(usd: float, unpriced_calls: int = 0) -> str:

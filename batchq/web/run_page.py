@@ -155,14 +155,17 @@ def _latency(reader: Reader, record: RunRecord | None, seen: Progress) -> dict[s
     if not found:
         return None
     number, values = max(found.items(), key=lambda one: percentile(one[1], 0.5))
+    most = max(2 * percentile(values, 0.95), 0.001)  # a long tail would press all others together
     return {
         "step": number,
         "items": len(values),
         "p50_s": percentile(values, 0.5),
         "p95_s": percentile(values, 0.95),
         "p99_s": percentile(values, 0.99),
+        "longest_s": values[-1],
         "bars": [
-            {"count": one.count, "from_s": one.low, "to_s": one.high} for one in histogram(values)
+            {"count": one.count, "from_s": one.low, "to_s": one.high}
+            for one in histogram(values, most)
         ],
     }
 
@@ -177,7 +180,7 @@ def _events(record: RunRecord | None) -> list[dict[str, str]]:
         return []
     told = []
     for event in reversed(newest):
-        known = ("ts", "event", "level", "v")
+        known = ("ts", "event", "level", "v", "seen_at")
         words = [f"{key} {value}" for key, value in event.items() if key not in known and value]
         told.append(
             {

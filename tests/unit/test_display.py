@@ -39,6 +39,14 @@ def test_sixteen_jobs_have_a_line_each_that_fits_the_terminal(width: int) -> Non
     assert all(len(line) <= width for line in lines)
 
 
+def test_on_a_narrow_terminal_the_pace_of_a_step_stands_below_it() -> None:
+    wide, narrow = (shown([], width) for width in (120, 70))
+
+    assert "Group 5/40" in wide[1]
+    assert "Group 5/40" not in narrow[1]
+    assert narrow[2] == "  jobs: Group 5/40"
+
+
 def test_beyond_sixteen_jobs_the_rest_is_counted() -> None:
     lines = shown(jobs(20), 80)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.resources import files
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from batchq.store.listing import BatchSpan
 from batchq.web.drawing import bar_parts, columns
 from batchq.web.reader import Look
+from batchq.web.run_page import _latency
 from batchq.web.throughput import live_spans, spread
 
 TIMES = st.floats(0, 100_000, allow_nan=False)
@@ -86,3 +88,23 @@ def test_pages_and_reports_have_the_same_colours(place: str) -> None:
         assert {name: mine[name] for name in mine if name in other} == {
             name: other[name] for name in mine if name in other
         }
+
+
+@pytest.mark.parametrize(
+    ("durations", "longest", "bars"),
+    [([0.0] * 9, 0.0, [9]), ([*([0.001] * 97), 5.0, 6.0, 20.0], 20.0, [97, 0, 0, 0, 3])],
+)
+def test_latency_is_drawn_where_items_take_no_time_and_where_few_take_long(
+    durations: list[float], longest: float, bars: list[int]
+) -> None:
+    step = SimpleNamespace(number=1, collated=1, state="done")
+    listing = SimpleNamespace(durations=lambda _run, _step: durations)
+
+    told = _latency(
+        SimpleNamespace(listing=listing), SimpleNamespace(run="r"), SimpleNamespace(steps=[step])
+    )
+
+    assert told is not None
+    assert told["longest_s"] == longest
+    counts = [one["count"] for one in told["bars"]]
+    assert (counts[0], counts[-1], sum(counts)) == (bars[0], bars[-1], len(durations))
