@@ -65,10 +65,6 @@ _STATES: Mapping[str, UploadState] = {
     "cancelled": "ended",
     "cancelling": "cancelling",
 }
-_UNTOUCHED: Mapping[str, type[ProviderError]] = {
-    "batch_expired": UploadExpired,
-    "batch_cancelled": UploadCancelled,
-}
 
 
 class OpenAIUploads:
@@ -263,7 +259,7 @@ def read_line(line: Mapping[str, Any], wire: Wire) -> ChatReply:
         code = str(told.get("code") or "")
         words = str(told.get("message") or code or "it gave neither an answer nor an error")
         words = redact(words, wire.key)[:500]
-        raise _UNTOUCHED.get(code, ServerFailed)(f"provider {name}: {words}")
+        raise _kind_of(code)(f"provider {name}: {words}")
     status, body = response.get("status_code"), response.get("body")
     if not isinstance(status, int) or status < 200:
         raise ServerFailed(f"provider {name} gave an answer with the status {status}")
@@ -271,3 +267,10 @@ def read_line(line: Mapping[str, Any], wire: Wire) -> ChatReply:
         raise failure(Answer(status, {}, json.dumps(body).encode()), wire.provider, wire.key)
     headers = {"x-request-id": str(response.get("request_id") or "")}
     return read_reply(body if isinstance(body, dict) else {}, headers, wire.provider)
+
+
+def _kind_of(code: str) -> type[ProviderError]:
+    """What became of a line that was not answered: servers have codes of their own for it."""
+    if "expired" in code.lower():
+        return UploadExpired
+    return UploadCancelled if "cancel" in code.lower() else ServerFailed

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchq.errors import BadRequest, ProviderError, UploadQuotaUsedUp
+from batchq.errors import (
+    BadRequest,
+    ProviderError,
+    ServerFailed,
+    UploadCancelled,
+    UploadExpired,
+    UploadQuotaUsedUp,
+)
 from batchq.plan import ProviderSpec
 from batchq.providers import anthropic_uploads, openai_uploads
 from batchq.providers.wire import Wire
@@ -84,6 +91,24 @@ def test_where_an_upload_stands_is_read_or_told(one: Any, two: Any) -> None:
         _is_read_or_told(read, {"id": "b", "status": "failed", "errors": one})
         _is_read_or_told(read, {"id": "b", "request_counts": one, "created_at": two})
         _is_read_or_told(read, {"id": one, "created_at": "2024", "expires_at": two})
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("batch_expired", UploadExpired),
+        ("EXPIRED", UploadExpired),
+        ("batch_cancelled", UploadCancelled),
+        ("request_canceled", UploadCancelled),
+        ("internal_error", ServerFailed),
+        ("", ServerFailed),
+    ],
+)
+def test_a_line_without_an_answer_says_why(code: str, kind: type[ProviderError]) -> None:
+    line = {"custom_id": "a", "response": None, "error": {"code": code, "message": f"no {KEY}"}}
+
+    with pytest.raises(kind, match=r"acme: no \[key\]"):
+        openai_uploads.read_line(line, WIRE)
 
 
 @pytest.mark.parametrize(
