@@ -68,7 +68,10 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one stage: a call, a function, a program; `cached` if it took a kept answer."""
+    """One try at one stage: a call, a function, a program; `cached` if it took a kept answer.
+
+    One that an upload brought has the name of that in `upload`; the others were made online.
+    """
 
     number: int
     started_at: float
@@ -79,6 +82,7 @@ class Attempt:
     usage: Usage = Usage()
     model: str = ""
     cached: bool = False
+    upload: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts of outcomes; adds up, in any order."""
+    """Counts of outcomes; adds up, in any order.
+
+    Of the calls in `usage`, `upload_calls` went in uploads, for `upload_nusd` of its money.
+    """
 
     ok: int = 0
     failed: int = 0
@@ -151,10 +158,13 @@ class Summary:
     repaired: int = 0
     cached: int = 0
     usage: Usage = field(default_factory=Usage)
+    upload_calls: int = 0
+    upload_nusd: int = 0
 
     @classmethod
     def of(cls, outcome: Outcome) -> Summary:
         """Counts one outcome."""
+        uploaded = [one.usage for one in outcome.attempts if one.upload]
         return cls(
             ok=int(outcome.is_ok),
             failed=int(not outcome.is_ok),
@@ -162,6 +172,8 @@ class Summary:
             repaired=int(outcome.repaired),
             cached=int(outcome.cached),
             usage=outcome.usage,
+            upload_calls=sum(one.calls for one in uploaded),
+            upload_nusd=sum(one.cost_nusd for one in uploaded),
         )
 
     def __add__(self, other: Summary) -> Summary:
@@ -172,6 +184,8 @@ class Summary:
             self.repaired + other.repaired,
             self.cached + other.cached,
             self.usage + other.usage,
+            self.upload_calls + other.upload_calls,
+            self.upload_nusd + other.upload_nusd,
         )
 
     @property

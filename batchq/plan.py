@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 Backoff = Literal["exponential", "linear", "constant"]
 Unit = Literal["requests", "tokens"]
+Mode = Literal["online", "batch", "auto"]
 Goal = Literal["min", "max"]
 StageKind = Literal["prompt", "task", "command"]
 Event = Literal["finished", "failed", "paused", "budget"]
@@ -62,20 +63,24 @@ class RateLimit:
 class Limits:
     """What one provider allows, over all hosts and runs that share a broker.
 
-    With `adaptive` the limits that it does not tell are found, below those given here.
+    With `adaptive` the limits that it does not tell are found, below those given here. An upload
+    has `upload_lines` at most, all of a run at a time `upload_tokens` of input.
     """
 
     rates: tuple[RateLimit, ...] = ()
     concurrency: int | None = None
     adaptive: bool = False
+    upload_lines: int | None = None
+    upload_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for a million tokens."""
+    """Dollars for a million tokens; `batch` is the share of them that calls in uploads cost."""
 
     input_per_1m: float
     output_per_1m: float
+    batch: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +166,7 @@ class StepSpec:
     """All that a worker needs to run an item of one step; `number` counts from 1.
 
     `params` are the parameters handed to task functions. `timeout_s` bounds one attempt.
-    `providers` are those whose limits task functions may keep.
+    `providers` are those whose limits task functions may keep. `mode` is how its calls go.
     """
 
     number: int
@@ -174,6 +179,7 @@ class StepSpec:
     resources: Resources | None = None
     stats: Stats | None = None
     providers: Mapping[str, ProviderSpec] = field(default_factory=dict)
+    mode: Mode = "online"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +256,35 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadTerms:
+    """What a step costs that goes in uploads, and what it would take online.
+
+    A deadline is so many seconds from the start of the step, or a moment since the epoch.
+    """
+
+    cost_usd: float | None
+    online_cost_usd: float | None
+    online_s: float
+    deadline_s: float | None = None
+    deadline_at: float | None = None
+
+    def of_share(self, share: float) -> UploadTerms:
+        """The same for a share of the items."""
+
+        def part(usd: float | None) -> float | None:
+            return None if usd is None else usd * share
+
+        costs = part(self.cost_usd), part(self.online_cost_usd)
+        online_s = round(self.online_s * share, 1)
+        return UploadTerms(*costs, online_s, self.deadline_s, self.deadline_at)
+
+
+@dataclass(frozen=True, slots=True)
 class StepPlan:
     """One step as it will run. Estimates of a step whose input is not there yet are marked so.
 
     `skip_existing` is `newest` or a version: items that have an output there are taken over.
+    `uploads` is there if its mode is not online.
     """
 
     spec: StepSpec
@@ -273,6 +304,7 @@ class StepPlan:
     duration_s: float
     bound_by: str
     skip_existing: str = ""
+    uploads: UploadTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,13 +255,15 @@ class ItemRef:
 class ClaimResult:
     """A claim, what ran of the item before (stage -> value), and how often it was started.
 
-    `has_budget` says that the run's calls are to be paid out of one.
+    `has_budget` says that the run's calls are to be paid out of one. `delivered` is the answer that
+    came for it by an upload, as `engine.delivered` writes it, if one came.
     """
 
     claim: Claim
     checkpoints: Mapping[str, Json] = field(default_factory=dict)
     starts: int = 1
     has_budget: bool = False
+    delivered: str = ""
 
 
 LATER = "later"
@@ -371,6 +373,21 @@ class ItemProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadsTold:
+    """How far the uploads of a step are: those at the provider, their lines, how many have ended.
+
+    `note` says what keeps the next one back.
+    """
+
+    step: int
+    provider: str
+    running: int = 0
+    lines: int = 0
+    answered: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """A run at one moment, for status and watch."""
 
@@ -390,6 +407,7 @@ class Progress:
     canary: CanaryReport | None = None
     told: tuple[ItemProgress, ...] = ()
     canary_items: int = 0  # how many run before the others; 0 once that is decided
+    uploads: tuple[UploadsTold, ...] = ()
 
     @property
     def summary(self) -> Summary:

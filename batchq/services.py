@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         RedisProgress,
         RedisSchedules,
         RedisTallies,
+        RedisUploads,
     )
     from batchq.ledger.bulk import BulkLedger
     from batchq.outcome import Outcome
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from batchq.ports import Cache, Catalog
     from batchq.store import SqlCatalog
     from batchq.store.listing import Listing
+    from batchq.uploads import UploadProvider
 
 WORKER_PATIENCE_S = 600.0
 COMMAND_PATIENCE_S = 2.0
@@ -115,6 +117,19 @@ class Services:
         from batchq.ledger import RedisSchedules
 
         return RedisSchedules(self.redis)
+
+    @cached_property
+    def uploads(self) -> RedisUploads:
+        """Which runs have uploads at their providers."""
+        from batchq.ledger import RedisUploads
+
+        return RedisUploads(self.redis)
+
+    def upload_provider(self, kind: str) -> UploadProvider:
+        """Speaks with providers of a kind that answer many calls later."""
+        from batchq.providers import get_uploads  # HTTP takes time that commands do not have
+
+        return get_uploads(kind)
 
     @cached_property
     def progress(self) -> RedisProgress:

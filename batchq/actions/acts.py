@@ -38,8 +38,11 @@ def cancel(found: Found, services: Services) -> bool:
         raise UsageError(f"{found.name} is {record.state.value} already")
     from batchq.embedded.stack import forget_data
     from batchq.runs.life import close_run, load_run
+    from batchq.runs.uploads import cancel_left
 
-    close_run(load_run(record), RunState.CANCELLED, CANCELLED, services)
+    info = load_run(record)
+    cancel_left(info, services)
+    close_run(info, RunState.CANCELLED, CANCELLED, services)
     forget_data(services.settings.home, record.run)
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from batchq.engine.canary import canary_json
@@ -77,6 +78,9 @@ def progress_json(progress: Progress) -> dict[str, Any]:
         "output_tokens": summary.usage.output_tokens,
         "cost_usd": round(summary.usage.cost_usd, 9),
         "unpriced_calls": summary.usage.unpriced_calls,
+        "upload_calls": summary.upload_calls,
+        "upload_cost_usd": summary.upload_nusd / 1e9,
+        "uploads": [asdict(one) for one in progress.uploads],
         "budget": _budget(progress.budget),
         "canary": canary_json(progress.canary) if progress.canary else None,
         "duration_s": round(max(0.0, progress.updated_at - progress.started_at), 1),
@@ -168,6 +172,7 @@ def _attempt(attempt: Attempt, number: int) -> dict[str, Any]:
         "duration_s": attempt.duration_s,
         "waited_s": attempt.waited_s,
         "model": attempt.model,
+        "upload": attempt.upload or None,
         "input_tokens": attempt.usage.input_tokens,
         "output_tokens": attempt.usage.output_tokens,
         "cost_usd": attempt.usage.cost_usd,

@@ -11,8 +11,9 @@ from typing import Protocol, Self
 
 from batchq.engine.budget import budget_text
 from batchq.engine.canary import live_text
+from batchq.outcome import Summary
 from batchq.ports import ItemProgress, Progress, StepProgress
-from batchq.text.amounts import duration, money
+from batchq.text.amounts import count, duration, money
 
 _log = logging.getLogger("batchq.run")
 
@@ -138,6 +139,7 @@ class PlainView(QuietView):
         words += [f"{summary.cached:,} from cache"] if summary.cached else []
         words += [spent_text(progress)] if summary.usage.calls else []
         words += [live_text(progress)] if progress.canary_items else []
+        words += [uploads_text(progress)] if uploads_text(progress) else []
         words += [f"bound by {progress.bound_by}"] if progress.bound_by else []
         words += [f"{one.item_id} {told_text(one)}" for one in progress.told[:TOLD_SHOWN]]
         return "; ".join([progress.state.value, *steps, *filter(None, [", ".join(words)])])
@@ -194,6 +196,28 @@ def pace_text(step: StepProgress, pace: Pace) -> str:
 def told_text(told: ItemProgress) -> str:
     """How far an item says it is, such as `30/100`."""
     return f"{told.done:,g}" + (f"/{told.total:,g}" if told.total else "")
+
+
+def uploads_text(progress: Progress) -> str:
+    """How far the uploads at providers are; empty where there are none."""
+    running = [one for one in progress.uploads if one.running]
+    if not running:
+        return ""
+    uploads = count(sum(one.running for one in running), "upload")
+    answered, lines = (sum(getattr(one, name) for one in running) for name in ("answered", "lines"))
+    return f"{uploads} at {running[0].provider}, {answered:,} of {lines:,} answered"
+
+
+def ways_text(summary: Summary) -> str:
+    """How much of what was paid went in uploads; empty if nothing did."""
+    if not summary.upload_calls:
+        return ""
+    calls, nusd = summary.upload_calls, summary.upload_nusd
+    online, left = summary.usage.calls - calls, summary.usage.cost_nusd - nusd
+    return (
+        f"{count(calls, 'call')} in uploads for {money(nusd / 1e9)}, "
+        f"{online:,} online for {money(left / 1e9)}"
+    )
 
 
 def cost_text(progress: Progress) -> str:

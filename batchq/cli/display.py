@@ -17,6 +17,7 @@ from batchq.actions.views import (
     pace_text,
     spent_text,
     told_text,
+    uploads_text,
 )
 from batchq.engine.canary import live_text
 from batchq.ports import Progress
@@ -114,6 +115,8 @@ class LiveView:
         lines: list[RenderableType] = [head, grid, *below, counts]
         if canary := live_text(progress):
             lines.append(Text(canary, style="dim"))
+        if uploads := uploads_text(progress):
+            lines.append(Text(uploads, style="dim"))
         lines += self._told(progress)
         lines += [
             Text(f"  {failure}", style="red", no_wrap=True, overflow="ellipsis")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from batchq.engine.budget import limits_text
 from batchq.errors import Problem, UsageError
 from batchq.plan import Plan, StepPlan, is_remote
 from batchq.planning.planfile import KeptPlan
+from batchq.planning.uploads import WINDOW_S
+from batchq.ports import iso
 
 if TYPE_CHECKING:
     from batchq.runs.reuse import Review
@@ -233,7 +235,10 @@ def plan_lines(plan: Plan) -> list[str]:
         number = plan.params["round"]
         lines.append(f"rounds {number} to {plan.rounds}; this is one, others are planned in turn")
     lines += _guard_lines(plan)
-    lines.append(f"time   about {duration(sum(step.duration_s for step in plan.steps))}")
+    took = duration(sum(step.duration_s for step in plan.steps))
+    is_bounded = any(step.uploads is not None for step in plan.steps)
+    lines.append(f"time   {'at most' if is_bounded else 'about'} {took}")
+    lines += [line for step in plan.steps for line in _mode_lines(step)]
     lines.append(f"output {_output_place(plan)}")
     if any(step.items_are_estimated for step in plan.steps):
         lines.append("~ an estimate: the step's input is not there yet")
@@ -255,6 +260,33 @@ def _guard_lines(plan: Plan) -> list[str]:
         then = "asks" if plan.canary.then == "ask" else "goes on"
         lines.append(f"canary {count(plan.canary.items, 'item')} first, then it {then}")
     return lines
+
+
+def _mode_lines(step: StepPlan) -> list[str]:
+    """What a step costs and takes in uploads, and what it would online."""
+    terms, mode = step.uploads, step.spec.mode
+    if terms is None:
+        return []
+    cheap, dear = (
+        "at an unknown price" if usd is None else f"about {money(usd)}"
+        for usd in (terms.cost_usd, terms.online_cost_usd)
+    )
+    longest, fast = duration(WINDOW_S), duration(terms.online_s)
+    lines = [f"mode   {step.spec.name}: {mode}: in uploads {cheap} within {longest}"]
+    if mode == "auto":
+        by = ""
+        if terms.deadline_s is not None:
+            by = f", in time to be done {duration(terms.deadline_s)} after the step began"
+        elif terms.deadline_at is not None:
+            by = f", in time to be done at {iso(terms.deadline_at)}"
+        lines.append(f"       what they do not answer goes online{by}")
+    lines.append(f"       online, all of it would be {dear} in {fast}")
+    return lines
+
+
+def _mode_json(step: StepPlan) -> dict[str, Any] | None:
+    terms = step.uploads
+    return None if terms is None else {**asdict(terms), "within_s": WINDOW_S}
 
 
 def _row(step: StepPlan) -> tuple[str, ...]:
@@ -289,6 +321,8 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
             "duration_s": step.duration_s,
             "bound_by": step.bound_by,
             "queue": step.queue,
+            "mode": step.spec.mode,
+            "uploads": _mode_json(step),
         }
         for step in plan.steps
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batchq.actions.asjson import progress_json
+from batchq.actions.views import uploads_text, ways_text
 from batchq.cli.output import short_path
 from batchq.engine.budget import budget_text
 from batchq.engine.canary import canary_text
@@ -81,6 +82,10 @@ def summary_lines(progress: Progress) -> list[str]:
         tokens = f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens"
         cost = money(usage.cost_usd, usage.unpriced_calls)
         lines.append(f"  cost     {cost}, {count(usage.calls, 'call')}, {tokens}")
+    if ways := ways_text(summary):
+        lines.append(f"  went     {ways}")
+    if uploads := uploads_text(progress):
+        lines.append(f"  uploads  {uploads}")
     if progress.budget is not None:
         lines.append(f"  budget   {budget_text(progress.budget)}")
     if progress.canary is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from batchq.engine.calling import NotNow
 from batchq.engine.context import TaskContext
+from batchq.engine.delivered import Delivered, not_taken
 from batchq.engine.functions import call_task
 from batchq.engine.losses import LOST, MAX_STARTS
 from batchq.engine.retry import decide, is_retryable
@@ -89,6 +90,7 @@ class _Walk:
     raw: str = ""
     started_at: float = 0.0
     measured: Measured | None = None
+    delivered: Delivered | None = None
 
     def usage(self) -> Usage:
         return sum((attempt.usage for attempt in self.attempts), Usage())
@@ -114,6 +116,7 @@ def run_item(
     walk = _Walk(
         ref, item, step, owner, tools, dict(claim.checkpoints), tried, started_at=tools.clock()
     )
+    walk.delivered = not_taken(claim.delivered, tried)
     error: ItemError | None = None
     output: Json = None
     if claim.starts > MAX_STARTS:
@@ -252,6 +255,7 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
     except TaskError as error:
         raise _StageFailed(ItemError(error.kind, str(error), stage.name)) from error
     number = sum(one.stage == stage.name for one in walk.attempts)
+    brought = sum(bool(one.upload) for one in walk.attempts)
     while True:
         number += 1
         log_fields(attempt=number)
@@ -264,24 +268,37 @@ def _attempt_stage(walk: _Walk, stage: StageSpec, data: Json) -> Json:
             problem = ItemError(error.kind, str(error), stage.name)
             walk.attempts.append(one_try.attempt(number, began, problem))
             walk.raw = one_try.raw()
+            if one_try.is_delivered():
+                if not _goes_online(walk.step, error):
+                    raise _StageFailed(problem) from error
+                brought += 1
+                one_try.ask_again(error)
+                continue
             if isinstance(error, HOPELESS):
                 raise RunHalted(f"step {walk.step.name}: {error}") from error
             if one_try.has_probed(error):
                 _look_at_outage(walk, one_try, error)
                 number -= 1  # the provider is down, it is not for this item
                 continue
-            decision = decide(walk.step.retry, error, number, random.Random())
+            decision = decide(walk.step.retry, error, number - brought, random.Random())
             if not decision.retry:
                 raise _StageFailed(problem) from error
             if decision.note:
                 log.warning("%s: %s", problem.message, decision.note, extra={"item": walk.item.id})
-            if isinstance(error, OutputError) and one_try.talk is not None:
-                one_try.talk.ask_again(error)
+            one_try.ask_again(error)
             _wait_to_retry(walk, one_try, decision.wait_s)
         else:
             walk.attempts.append(one_try.attempt(number, began, None, result))
             walk.repaired = walk.repaired or result.repaired
             return result.value
+
+
+def _goes_online(step: StepSpec, error: Exception) -> bool:
+    """Whether what an upload did not answer is asked online: then its tries begin there.
+
+    What is wrong with every call of a key or a model, a call online says in a way that halts.
+    """
+    return step.mode == "auto" and (is_retryable(error) or isinstance(error, HOPELESS))
 
 
 def _look_at_outage(walk: _Walk, one_try: _Try, error: Exception) -> None:
@@ -315,6 +332,15 @@ class _Try:
         talk = self.talk
         return talk is not None and talk.is_probe and talk.outage_s > 0 and is_retryable(error)
 
+    def is_delivered(self) -> bool:
+        """Whether the attempt under way took what an upload brought."""
+        return self.talk is not None and bool(self.talk.upload)
+
+    def ask_again(self, error: Exception) -> None:
+        """Lets the next try tell the model what is wrong with its answer."""
+        if isinstance(error, OutputError) and self.talk is not None:
+            self.talk.ask_again(error)
+
     def can_leave(self) -> bool:
         """Whether nothing is lost when the item waits elsewhere."""
         return self.talk is not None and not self.talk.is_asked_again
@@ -336,6 +362,7 @@ class _Try:
             usage=talk.usage if talk else Usage(),
             model=result.model if result else (talk.model if talk else ""),
             cached=talk.cached if talk else False,
+            upload=talk.upload if talk else "",
         )
 
 
@@ -344,6 +371,7 @@ def _prepare(walk: _Walk, stage: StageSpec, data: Json) -> _Try:
     place = f"{walk.ref.run}/{step.number}/{walk.ref.index}/{stage.name}"
     if stage.kind == "prompt":
         talk = Conversation.begin(stage, data)
+        talk.delivered, walk.delivered = walk.delivered, None
         walk.prompts.append(SentPrompt(stage.name, talk.text))
 
         def ask(number: int) -> StageResult:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from batchq.engine.answers import Answers, cache_key
 from batchq.engine.calling import Caller
 from batchq.engine.context import Workplace
+from batchq.engine.delivered import Delivered
 from batchq.engine.spending import Purse, estimate_call
 from batchq.errors import OutputError, ProviderError, TaskError
 from batchq.outcome import Json, Usage
 from batchq.plan import StageSpec, StepSpec
-from batchq.planning.pricing import cost
+from batchq.planning.pricing import cost, upload_prices
 from batchq.ports import Budgets, ChatReply, ChatRequest, KeptAnswer, Limiter, Message, Provider
 from batchq.text.parsing import parse_answer, parse_loose
 from batchq.text.prompts import render
@@ -74,6 +75,8 @@ class Conversation:
     cached: bool = False
     is_probe: bool = False  # whether it tried if an outage is over
     outage_s: float = 0.0
+    delivered: Delivered | None = None  # what an upload brought, until it is taken
+    upload: str = ""  # the upload that brought the answer of the attempt under way
 
     @classmethod
     def begin(cls, stage: StageSpec, data: Json) -> Conversation:
@@ -104,20 +107,12 @@ def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> 
 
     Raises ProviderError, OutputError or LimitError; `talk` then holds the usage of the call.
     """
-    stage = talk.stage
-    provider = stage.provider
-    assert provider is not None  # a prompt stage has one: see planner
     talk.usage, talk.model, talk.raw, talk.waited_s, talk.cached = Usage(), "", "", 0.0, False
-    talk.is_probe, talk.outage_s = False, 0.0
-    request = ChatRequest(
-        provider=provider,
-        messages=talk.messages,
-        system=talk.system,
-        options=stage.options,
-        schema=stage.output_schema,
-        timeout_s=min(step.timeout_s, provider.timeout_s) if step.timeout_s else provider.timeout_s,
-    )
-    cache, answers = provider.cache, tools.answers
+    talk.is_probe, talk.outage_s, talk.upload = False, 0.0, ""
+    request = request_of(talk, step.timeout_s)
+    if talk.delivered is not None:
+        return _take_delivered(talk, talk.delivered, request, tools)
+    cache, answers = request.provider.cache, tools.answers
     if cache is None or answers is None:
         return _paid_call(talk, request, lease, tools)
     # An answer that had to be asked for twice is kept for the first question, too.
@@ -136,6 +131,35 @@ def call_model(talk: Conversation, step: StepSpec, lease: str, tools: Tools) -> 
         result = _paid_call(talk, request, lease, tools)
         answers.keep(key, talk.raw, talk.model, talk.usage)
         return result
+
+
+def request_of(talk: Conversation, timeout_s: float) -> ChatRequest:
+    """The call that is next in a conversation; `timeout_s` is that of its step, 0 for none."""
+    stage, provider = talk.stage, talk.stage.provider
+    assert provider is not None  # a prompt stage has one: see planner
+    return ChatRequest(
+        provider=provider,
+        messages=talk.messages,
+        system=talk.system,
+        options=stage.options,
+        schema=stage.output_schema,
+        timeout_s=min(timeout_s, provider.timeout_s) if timeout_s else provider.timeout_s,
+    )
+
+
+def _take_delivered(
+    talk: Conversation, delivered: Delivered, request: ChatRequest, tools: Tools
+) -> StageResult:
+    """Reads what an upload brought as if it had come now; its run has paid for it already."""
+    talk.delivered, talk.upload = None, delivered.upload
+    talk.usage = delivered.usage(upload_prices(request.provider.prices))
+    talk.model, talk.raw = delivered.model, delivered.text or delivered.raw
+    if (error := delivered.as_error()) is not None:
+        raise error
+    result = _read(ChatReply(delivered.text, delivered.model, Usage()), talk)
+    if request.provider.cache is not None and tools.answers is not None:
+        tools.answers.keep(cache_key(request), talk.raw, talk.model, talk.usage)
+    return result
 
 
 def _read_kept(kept: KeptAnswer, talk: Conversation) -> StageResult | None:

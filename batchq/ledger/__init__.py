@@ -11,6 +11,7 @@ from batchq.ledger.progress import RedisProgress
 from batchq.ledger.redis import RedisLedger
 from batchq.ledger.schedules import RedisSchedules
 from batchq.ledger.tallies import RedisTallies
+from batchq.ledger.uploads import RedisUploads
 from batchq.ledger.worker import summary_of
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "RedisProgress",
     "RedisSchedules",
     "RedisTallies",
+    "RedisUploads",
     "connect",
     "summary_of",
 ]

@@ -49,10 +49,15 @@ class RedisBudgets:
         return Allowance(verdict, self.use(run), Usage(1, int(tokens), 0, int(nusd)))
 
     @or_queue_error
-    def settle(self, run: str, lease: str, used: Usage) -> None:
-        """See ports.Budgets."""
-        args: list[str | int] = [lease, used.cost_nusd, used.tokens]
+    def settle(self, run: str, lease: str, used: Usage, *, is_due: bool = False) -> None:
+        """See ports.Budgets; what `is_due` counts also if nothing is held for it any more."""
+        args: list[str | int] = [lease, used.cost_nusd, used.tokens, int(is_due)]
         self._settle(keys=[keys.budget(run), keys.held(run)], args=args)
+
+    @or_queue_error
+    def holds(self, run: str, lease: str) -> bool:
+        """Whether something is held for a call."""
+        return bool(self.client.hexists(keys.held(run), lease))
 
     @or_queue_error
     def use(self, run: str) -> BudgetUse | None:

@@ -1,10 +1,11 @@
 -- Takes an item for a process, unless it is done, held by a live one, or its run stands still.
 -- KEYS 1 run (hash)  2 open batches (hash)  3 outcomes of the batch (hash)
 --      4 leases of the batch (hash)  5 checkpoints of the batch (hash)
+--      6 what uploads brought for items of the batch (hash)
 -- ARGV 1 batch "step:number"  2 index  3 owner  4 prefix of the keys that say who is alive
 --      5 the name of this question: asked again since its answer was lost, it gets the same one
 --      6 what the tries of an item are called among its checkpoints
--- Returns {verdict, starts, has budget, stage, value, stage, value, ...}
+-- Returns {verdict, starts, has budget, what an upload brought, stage, value, stage, value, ...}
 -- O(1), and O(checkpoints of the batch) for an item that was started before, also if it was then
 -- left for a pause: its tries are among its checkpoints.
 -- A holder "later TIME" is nobody: the item waits for its provider.
@@ -25,7 +26,8 @@ if lease then
 end
 redis.call('HSET', KEYS[4], ARGV[2], starts .. ' ' .. ARGV[3] .. ' ' .. ARGV[5])
 
-local reply = {'run', starts, run[2] or ''}
+local brought = redis.call('HGET', KEYS[6], ARGV[2])
+local reply = {'run', starts, run[2] or '', brought or ''}
 local prefix = ARGV[2] .. ':'
 if lease or redis.call('HEXISTS', KEYS[5], prefix .. ARGV[6]) == 1 then
   local kept = redis.call('HGETALL', KEYS[5])

@@ -7,6 +7,9 @@ batchq:{RUN}:open           hash    "step:batch" -> when it was dispatched; gone
 batchq:{RUN}:out:N:B        hash    index -> outcome, of the open batch B of step N
 batchq:{RUN}:lease:N:B      hash    index -> "starts owner question"
 batchq:{RUN}:stage:N:B      hash    "index:stage" -> what the stage gave
+batchq:{RUN}:brought:N:B    hash    index -> the answer that an upload brought for an item
+batchq:{RUN}:uploads        hash    step -> how far its uploads are
+batchq:{RUN}:uploading      string  who looks after the uploads of the run now
 batchq:{RUN}:recent         list    the last failures, newest first
 batchq:{RUN}:told           hash    "step:item" -> "done total" of running items that tell it
 batchq:{RUN}:lock           string  who advances the run now
@@ -17,6 +20,7 @@ batchq:alive:OWNER          string  a process that says it is alive, with a time
 batchq:hand:OWNER/QUEUE/SLOT list   messages that a slot has taken by itself, while it runs them
 batchq:runs                 zset    run -> when it was created, of the runs that are not over
 batchq:due                  zset    run -> when its coordinator should look at it next
+batchq:uploads              zset    run -> when to look at its uploads next
 batchq:{RUN}:notified       hash    the notices of a run that were put into the outbox
 batchq:outbox               zset    notice -> when it is to be sent
 batchq:letters              hash    notice -> what is to be sent, and how often it was tried
@@ -37,6 +41,7 @@ TALLY = "batchq:tally"
 OUTBOX = "batchq:outbox"
 LETTERS = "batchq:letters"
 SCHEDULES = "batchq:schedules"
+UPLOADS = "batchq:uploads"
 SCHEDULED = "batchq:scheduled"
 SCHEDULE_RESULTS = "batchq:schedules:results"
 SENT_AT = "sent_at"
@@ -76,6 +81,21 @@ def leases(run: str, step: int, batch: int) -> str:
 def checkpoints(run: str, step: int, batch: int) -> str:
     """What the stages of an open batch's items gave so far."""
     return f"batchq:{{{run}}}:stage:{step}:{batch}"
+
+
+def brought(run: str, step: int, batch: int) -> str:
+    """The answers that uploads brought for an open batch's items."""
+    return f"batchq:{{{run}}}:brought:{step}:{batch}"
+
+
+def uploads(run: str) -> str:
+    """How far the uploads of its steps are."""
+    return f"batchq:{{{run}}}:uploads"
+
+
+def uploading(run: str) -> str:
+    """The lock of whoever looks after the uploads of the run."""
+    return f"batchq:{{{run}}}:uploading"
 
 
 def recent(run: str) -> str:

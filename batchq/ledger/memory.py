@@ -20,6 +20,7 @@ class MemoryLedger:
     running: bool = True
     has_budget: bool = False
     outcomes: dict[ItemRef, Outcome] = field(default_factory=dict)
+    brought: dict[ItemRef, str] = field(default_factory=dict)
     summary: Summary = Summary()
     _leases: dict[ItemRef, Lease] = field(default_factory=dict)
     _stages: dict[ItemRef, dict[str, Json]] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class MemoryLedger:
             starts = lease.starts + 1 if lease else 1
             self._leases[ref] = Lease(owner, starts)
             kept = dict(self._stages.get(ref, {}))
-            return ClaimResult(Claim.RUN, kept, starts, self.has_budget)
+            return ClaimResult(Claim.RUN, kept, starts, self.has_budget, self.brought.get(ref, ""))
 
     def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:
         """See ports.WorkerLedger."""

@@ -166,10 +166,12 @@ class RedisLedger(RedisWorkerLedger):
         dispatches: int,
         uncounted: Summary = NOTHING,
         stages: Mapping[str, str] = MappingProxyType({}),
+        brought: Mapping[int, str] = MappingProxyType({}),
     ) -> float:
         """Opens a batch for its items, or again, with the outcomes it has from before.
 
-        `uncounted` is what no counter knows yet, `stages` what `stages` said when it was left.
+        `uncounted` is what no counter knows yet, `stages` what `stages` said when it was left,
+        `brought` what uploads brought for its items.
         Returns the time that its messages are to bear.
         """
         sent_at = round(time.time(), 3)
@@ -185,6 +187,8 @@ class RedisLedger(RedisWorkerLedger):
                 )
             for name, value in stages.items():
                 pipe.hsetnx(keys.checkpoints(run, step, batch), name, value)
+            if brought:
+                pipe.hset(keys.brought(run, step, batch), mapping=cast("Any", dict(brought)))
             pipe.execute()
         return sent_at
 
@@ -212,7 +216,8 @@ class RedisLedger(RedisWorkerLedger):
         """
         with self.client.pipeline() as pipe:
             pipe.hdel(keys.open_batches(run), f"{step}:{batch}")
-            pipe.delete(keys.outcomes(run, step, batch), keys.leases(run, step, batch))
+            of_batch = (keys.outcomes, keys.leases, keys.brought)
+            pipe.delete(*(key(run, step, batch) for key in of_batch))
             if not keep_stages:
                 pipe.delete(keys.checkpoints(run, step, batch))
             pipe.execute()
@@ -352,9 +357,12 @@ class RedisLedger(RedisWorkerLedger):
         }
 
     @contextmanager
-    def lock(self, run: str) -> Iterator[bool]:
-        """Holds the right to advance a run; yields False if somebody else has it."""
-        lock = self.client.lock(keys.lock(run), timeout=LOCK_S, blocking=False, thread_local=False)
+    def lock(self, run: str, key: Callable[[str], str] = keys.lock) -> Iterator[bool]:
+        """Holds the right to advance a run; yields False if somebody else has it.
+
+        With `key` another right of the run.
+        """
+        lock = self.client.lock(key(run), timeout=LOCK_S, blocking=False, thread_local=False)
         held = lock.acquire()
         ended = threading.Event()
         if held:

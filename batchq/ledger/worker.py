@@ -18,7 +18,10 @@ from batchq.outcome import Json, Outcome, Summary, Usage
 from batchq.plan import StepSpec, decode, encode
 from batchq.ports import LATER, TRIED, Claim, ClaimResult, ItemRef, RunState
 
-SUMMARY_COUNTERS = ("ok", "failed", "retries", "repaired", "cached")
+SUMMARY_COUNTERS = (
+    *("ok", "failed", "retries", "repaired", "cached"),
+    *("upload_calls", "upload_nusd"),
+)
 USAGE_COUNTERS = ("calls", "input_tokens", "output_tokens", "cost_nusd", "unpriced_calls")
 
 
@@ -50,6 +53,7 @@ class RedisWorkerLedger:
                 keys.outcomes(ref.run, ref.step, ref.batch),
                 keys.leases(ref.run, ref.step, ref.batch),
                 keys.checkpoints(ref.run, ref.step, ref.batch),
+                keys.brought(ref.run, ref.step, ref.batch),
             ],
             args=[
                 *(f"{ref.step}:{ref.batch}", ref.index, owner, keys.ALIVE),
@@ -57,10 +61,11 @@ class RedisWorkerLedger:
             ],
         )
         kept = {
-            stage: json.loads(value) for stage, value in zip(reply[3::2], reply[4::2], strict=True)
+            stage: json.loads(value) for stage, value in zip(reply[4::2], reply[5::2], strict=True)
         }
         has_budget = len(reply) > 2 and bool(reply[2])
-        return ClaimResult(Claim(reply[0]), kept, int(reply[1]), has_budget)
+        brought = str(reply[3]) if len(reply) > 3 else ""
+        return ClaimResult(Claim(reply[0]), kept, int(reply[1]), has_budget, brought)
 
     @or_queue_error
     def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:

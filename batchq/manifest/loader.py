@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,19 @@ from pydantic import ValidationError
 from batchq.errors import ManifestError, Problem, UsageError
 from batchq.host.apikeys import read_api_key
 from batchq.manifest.checks import check, near
+from batchq.manifest.endpoints import Cache, Provider
 from batchq.manifest.experiment import check_expansion, check_keys, jobs_like, with_jobs
 from batchq.manifest.guards import overridden_bounds
 from batchq.manifest.models import (
     STEP_ALIASES,
     TOP_ALIASES,
-    Cache,
     Manifest,
     Origin,
     Place,
-    Provider,
     Step,
     StepDefaults,
 )
+from batchq.manifest.modes import check_modes
 from batchq.manifest.placeholders import bind, resolve
 from batchq.manifest.rounds import check_rounds, with_round
 from batchq.manifest.wording import report_errors
@@ -247,6 +248,7 @@ def _load_document(
     manifest = _validated(data, document, report)
     check(data, path.parent, report)
     check_keys(data, report)
+    check_modes(data, datetime.now(UTC), report)
     if manifest is not None and not problems:
         check_expansion(manifest, report)
         check_rounds(manifest, values, report)

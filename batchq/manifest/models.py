@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
+from batchq.manifest.endpoints import Provider
 from batchq.manifest.guards import Budget, Canary, Resources, unless_false
 from batchq.manifest.hooks import Hook, one_or_more
 from batchq.manifest.jobs import Job, Matrix, Report
 from batchq.manifest.labels import DEFAULT_LABEL
+from batchq.manifest.modes import Deadline, ModeKey
 from batchq.manifest.sampling import Dedup, Sample
 from batchq.manifest.scalars import (
     Count,
@@ -21,13 +23,11 @@ from batchq.manifest.scalars import (
     Label,
     NotYet,
     Part,
-    Period,
     PositiveCount,
     ShareOrCount,
     SkipExisting,
     TaskName,
     Texts,
-    VariableName,
     shown,
     wrong,
 )
@@ -65,72 +65,6 @@ class Param(Part):
     min: float | None = Field(None, description="The least number that is accepted.")
     max: float | None = Field(None, description="The greatest number that is accepted.")
     description: str = Field("", description="What it is, for people.")
-
-
-class Rate(Part):
-    """One more rate limit: at most so many requests or tokens in a period."""
-
-    requests: PositiveCount | None = Field(None, description="Requests in each period.")
-    tokens: PositiveCount | None = Field(None, description="Tokens in each period.")
-    per: Period = Field(description="Length of the period, such as 10s or 1d.")
-
-
-class Limits(Part):
-    """What a provider allows, over all hosts and all runs that share a broker."""
-
-    rpm: PositiveCount | None = Field(None, description="Requests a minute.")
-    tpm: PositiveCount | None = Field(None, description="Tokens a minute, input and output.")
-    concurrency: PositiveCount | None = Field(None, description="Calls in flight at a time.")
-    rates: list[Rate] = Field(
-        default_factory=list, description="More limits: [{requests: 100, per: 10s}]."
-    )
-    adaptive: bool = Field(
-        default=False, description="Find the limits that are not given, and follow them."
-    )
-
-
-class Prices(Part):
-    """Dollars for a million tokens."""
-
-    input_per_1m: float = Field(ge=0, description="Dollars for a million input tokens.")
-    output_per_1m: float = Field(ge=0, description="Dollars for a million output tokens.")
-
-
-class Cache(Part):
-    """Keeps answers: the same request is paid once, over runs and hosts."""
-
-    max_age: Duration | None = Field(None, description="Ask anew for what is older than this.")
-
-
-def _cache(value: Any) -> Any:
-    if isinstance(value, bool):
-        return {} if value else None
-    if value is not None and not isinstance(value, Mapping | Cache):
-        raise wrong(f"expected true, false or {{max_age: 30d}}, found {shown(value)}")
-    return value
-
-
-class Provider(Part):
-    """A named LLM endpoint, or another API whose limits tasks keep."""
-
-    kind: str = Field(
-        description="openai, anthropic, simulator, api (tasks call it), or an entry point's name."
-    )
-    base_url: str = Field("", description="URL before /chat/completions or /v1/messages.")
-    api_key_env: VariableName | None = Field(
-        None, description="Name of the variable that holds the key; never the key."
-    )
-    model: str = Field("", description="Model of steps that name none.")
-    limits: Limits = Field(Limits(), description="What the provider allows.")
-    prices: Prices | None = Field(None, description="Prices, for cost estimates and totals.")
-    timeout: Duration = Field(120.0, description="Longest time of one call.")
-    simulator: dict[str, Any] = Field(
-        default_factory=dict, description="How the simulator behaves; kind simulator only."
-    )
-    cache: Annotated[
-        Cache | None,
-        BeforeValidator(_cache, json_schema_input_type=bool | Cache),
-    ] = Field(None, description="Same request, same answer, paid once: true or {max_age: 30d}.")
 
 
 class Retry(Part):
@@ -249,6 +183,10 @@ class StepDefaults(Part):
     metrics: Annotated[Texts | None, BeforeValidator(unless_false)] = Field(
         None, description="Which metrics, by name; default: all."
     )
+    mode: ModeKey = Field(None, description="online, batch (half price, a day) or auto.")
+    deadline: Deadline | None = Field(
+        None, description="By when, for auto: 6h from its start, or a moment."
+    )
 
 
 class Step(Work, StepDefaults):
@@ -278,7 +216,6 @@ class Step(Work, StepDefaults):
         None, description="Function from the list of outputs to the file's content."
     )
     output_file: str = Field("", description="Name of the collated file; default NAME.json.")
-    mode: NotYet = None
 
 
 class Config(StepDefaults):

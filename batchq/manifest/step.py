@@ -78,6 +78,8 @@ class StepKeys(TypedDict, total=False):
     save_stats: bool
     analyze: bool | str
     metrics: str | Sequence[str]
+    mode: str
+    deadline: Span
     # Longer names, each for one of those above.
     prompt_name: Name
     input_file: Name | Mapping[str, int]

@@ -28,7 +28,16 @@ def what_bounds(seen: Progress, services: Services) -> str:
         queued=queued,
         has_more=any(_has_more(seen.run, step, services) for step in steps),
         budget="budget" if seen.budget and _is_held(seen.budget, seen.in_flight) else "",
+        uploads=_uploads(seen, [step.number for step in steps]),
     )
+
+
+def _uploads(seen: Progress, steps: Sequence[int]) -> str:
+    """What keeps the next upload of a running step back, or whose answers it waits for."""
+    here = [one for one in seen.uploads if one.step in steps]
+    noted = next((one.note for one in here if one.note), "")
+    waits = next((f"uploads at {one.provider}" for one in here if one.running), "")
+    return noted or waits
 
 
 def _open_batches(run: str, step: StepProgress, services: Services) -> int:

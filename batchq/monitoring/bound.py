@@ -31,11 +31,13 @@ def bound_by(
     queued: int,
     has_more: bool = False,
     budget: str = "",
+    uploads: str = "",
 ) -> str:
     """Names what keeps a run from going faster; "" where nothing is known to.
 
     `queued` are items that wait for a worker, `has_more` tells of batches that were not sent yet,
-    `budget` says so where the budget is in the way.
+    `budget` says so where the budget is in the way, `uploads` where answers are waited for that
+    come all at once.
     """
     if budget:
         return budget
@@ -52,6 +54,8 @@ def bound_by(
     if queued and slots and in_flight >= NEARLY * slots:
         full = next((load for load in loads if _is_full(load)), None)
         return f"{full.name} concurrency" if full else "workers"
+    if uploads and not queued and not in_flight:
+        return uploads
     if has_more and not queued:
         return "pacing"
     return "latency" if in_flight else ""

@@ -8,9 +8,13 @@ from batchq.errors import ManifestError, PlanError
 from batchq.manifest.loader import problem_at
 from batchq.manifest.models import Manifest
 from batchq.plan import Budget, Canary, ProviderSpec, StepPlan
+from batchq.planning.pricing import upload_prices
 
 _NO_PRICE = "no price is known for {model}, so the budget in dollars cannot be held"
-_SET_ONE = "set `prices: {input_per_1m: .., output_per_1m: ..}` here, or a budget of tokens"
+_SET_ONE = (
+    "set `prices: {input_per_1m: .., output_per_1m: ..}` here, for `mode: batch` and `auto` with "
+    "`batch: 0.5`, or a budget of tokens"
+)
 
 
 def plan_budget(manifest: Manifest, steps: Sequence[StepPlan]) -> Budget | None:
@@ -64,5 +68,8 @@ def budget_warnings(budget: Budget | None, steps: Sequence[StepPlan]) -> Iterato
 def _unpriced(steps: Sequence[StepPlan]) -> Iterator[ProviderSpec]:
     for step in steps:
         for stage in step.spec.stages:
-            if stage.provider is not None and stage.provider.prices is None:
+            if stage.provider is None:
+                continue
+            prices = stage.provider.prices
+            if prices is None or (step.uploads is not None and upload_prices(prices) is None):
                 yield stage.provider

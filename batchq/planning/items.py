@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from batchq.errors import PlanError
 from batchq.guided import Guide, choose, pool_size
 from batchq.outcome import Json
-from batchq.plan import InputSpec, Item
+from batchq.plan import InputSpec, Item, Plan
 from batchq.planning.reference import values_of
 from batchq.planning.seen import Seen
 from batchq.planning.sources import Row, kind_of, read_rows
@@ -191,3 +192,14 @@ def _id(id_field: str, place: str, value: Json) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def without_sample(plan: Plan, number: int) -> Plan:
+    """The same plan, with a step that takes all that `only` and `skip` leave."""
+    steps = tuple(
+        replace(step, input=replace(step.input, sample_n=None, limit=None, guide=None))
+        if step.spec.number == number
+        else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)

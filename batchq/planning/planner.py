@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -37,6 +36,7 @@ from batchq.planning.items import read_items
 from batchq.planning.lock import manifest_lock
 from batchq.planning.reference import read_guide
 from batchq.planning.specs import Planning, build_spec
+from batchq.planning.uploads import plan_uploads
 from batchq.text.conditions import compile_condition
 from batchq.text.prompts import flatten, names, render
 
@@ -115,17 +115,6 @@ def iter_items(plan: Plan, number: int, previous: Iterable[Json] | None = None) 
     return read_items(step.input, plan.base_dir, previous, params=step.spec.params)
 
 
-def without_sample(plan: Plan, number: int) -> Plan:
-    """The same plan, with a step that takes all that `only` and `skip` leave."""
-    steps = tuple(
-        replace(step, input=replace(step.input, sample_n=None, limit=None, guide=None))
-        if step.spec.number == number
-        else step
-        for step in plan.steps
-    )
-    return replace(plan, steps=steps)
-
-
 def render_item(plan: Plan, number: int, item_id: str) -> list[SentPrompt]:
     """Renders what one item would send; stages that need the answers before them are left out.
 
@@ -181,7 +170,8 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
         pacing = pacing_of(count, step.batch_delay)
     queue = step.queue or _queue(spec)
     slots = slots_of(spec, pacing, queue, planning.slots)
-    estimate = estimate_step(spec, sample, count, pacing, slots)
+    online = estimate_step(spec, sample, count, pacing, slots)
+    estimate, uploads = plan_uploads(planning, step, spec, online)
     return StepPlan(
         spec=spec,
         input=source,
@@ -200,6 +190,7 @@ def _plan_step(planning: Planning, step: Step, number: int) -> StepPlan:
         duration_s=estimate.duration_s,
         bound_by=estimate.bound_by,
         skip_existing=step.skip_existing,
+        uploads=uploads,
     )
 
 

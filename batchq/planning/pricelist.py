@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from batchq.errors import ManifestError, Problem
-from batchq.manifest.models import Prices as PricesPart
+from batchq.manifest.endpoints import Prices as PricesPart
 from batchq.manifest.wording import report_errors
 from batchq.manifest.yamlfile import Document, KeyPath, key_text, read_document
 from batchq.plan import Prices
@@ -37,7 +37,7 @@ def _read(path: Path) -> PriceTable:
         except ValidationError as error:
             problems += _problems(error, document, path, str(name))
         else:
-            table[str(name)] = Prices(one.input_per_1m, one.output_per_1m)
+            table[str(name)] = Prices(one.input_per_1m, one.output_per_1m, one.batch)
     if problems:
         raise ManifestError(problems)
     return table

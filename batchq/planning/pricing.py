@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from batchq.outcome import Usage
 from batchq.plan import Prices
@@ -32,6 +33,23 @@ def find_prices(
         if key in table:
             return table[key]
     return FREE if kind == "simulator" else _list_prices(base_url, model)
+
+
+def upload_share(kind: str, base_url: str) -> float | None:
+    """The share of its prices that a vendor is known to ask for calls in uploads."""
+    host = urlsplit(base_url).hostname or ""
+    is_known = kind == "simulator" or host in ("api.openai.com", "api.anthropic.com")
+    return 0.5 if is_known else None
+
+
+def upload_prices(prices: Prices | None) -> Prices | None:
+    """What calls in uploads cost; None if nobody knows."""
+    if prices is None or prices == FREE:
+        return prices
+    if prices.batch is None:
+        return None
+    amounts = (prices.input_per_1m, prices.output_per_1m)
+    return Prices(*(float(_exact(amount) * _exact(prices.batch)) for amount in amounts))
 
 
 def has_list_prices() -> bool:
@@ -71,7 +89,7 @@ def cost(usage: Usage, prices: Prices | None) -> Usage:
     if prices is None:
         return replace(usage, cost_nusd=0, unpriced_calls=usage.calls)
     is_metered = usage.input_tokens > 0 or usage.output_tokens > 0
-    if not is_metered and prices != FREE:
+    if not is_metered and (prices.input_per_1m or prices.output_per_1m):
         return replace(usage, cost_nusd=0, unpriced_calls=usage.calls)
     micro_usd = _exact(prices.input_per_1m) * usage.input_tokens
     micro_usd += _exact(prices.output_per_1m) * usage.output_tokens

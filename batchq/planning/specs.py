@@ -10,7 +10,9 @@ from typing import Any
 
 from batchq.errors import PlanError
 from batchq.manifest.checks import BASE_URLS
-from batchq.manifest.models import Manifest, Provider, Stage, Step, Work
+from batchq.manifest.endpoints import Provider
+from batchq.manifest.models import Manifest, Stage, Step, Work
+from batchq.manifest.modes import mode_of
 from batchq.manifest.placeholders import UnknownPlaceholder, resolve_text
 from batchq.plan import (
     CacheSpec,
@@ -27,7 +29,7 @@ from batchq.plan import (
     StepSpec,
 )
 from batchq.planning.pricelist import load_prices
-from batchq.planning.pricing import PriceTable, find_prices, has_list_prices
+from batchq.planning.pricing import PriceTable, find_prices, has_list_prices, upload_share
 from batchq.text.files import find_prompt, is_inline, read_schema, read_text
 
 _MINUTE_S = 60.0
@@ -78,7 +80,16 @@ def build_spec(planning: Planning, step: Step, number: int) -> StepSpec:
         resources=_resources(step),
         stats=_stats(step),
         providers=_limited(planning) if any(one.kind == "task" for one in stages) else {},
+        mode=mode_of(levels_of(planning.manifest, step)),
     )
+
+
+def levels_of(manifest: Manifest, step: Step) -> tuple[Step | Provider, ...]:
+    """The step, then the provider of its prompt, for what both can set."""
+    if not step.prompt:
+        return (step,)
+    name = step.provider or next(iter(manifest.providers))
+    return step, manifest.providers[name]
 
 
 def _resources(step: Step) -> Resources | None:
@@ -155,7 +166,7 @@ def _provider(planning: Planning, name: str | None, model: str | None) -> Provid
     made = _spec(planning, name, model or provider.model or "simulator")
     prices = provider.prices
     if prices is not None:
-        known: Prices | None = Prices(prices.input_per_1m, prices.output_per_1m)
+        known: Prices | None = Prices(prices.input_per_1m, prices.output_per_1m, prices.batch)
     else:
         known = find_prices(planning.prices, name, provider.kind, made.base_url, made.model)
     if known is None:
@@ -164,6 +175,8 @@ def _provider(planning: Planning, name: str | None, model: str | None) -> Provid
             warning += "; `pip install 'batchq[prices]'` brings the list prices of vendors"
         if warning not in planning.warnings:
             planning.warnings.append(warning)
+    elif known.batch is None:
+        known = replace(known, batch=upload_share(provider.kind, made.base_url))
     return replace(made, prices=known)
 
 
@@ -206,4 +219,10 @@ def _limits(provider: Provider) -> Limits:
         if rate.tokens:
             name = f"{rate.tokens} tokens per {rate.per:g}s"
             rates.append(RateLimit(name, "tokens", rate.tokens, rate.per))
-    return Limits(tuple(rates), limits.concurrency, limits.adaptive)
+    return Limits(
+        tuple(rates),
+        limits.concurrency,
+        limits.adaptive,
+        limits.upload_lines,
+        limits.upload_tokens,
+    )

@@ -21,6 +21,7 @@ from batchq.plan import Item, StepPlan
 from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.queue.gate import Gate
+from batchq.queue.landing import Landing
 from batchq.runs.life import (
     count_step,
     finish_run,
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 TELL_EVERY = 200
 """Batches that are in the folder already are passed over with a word to Redis for so many."""
 
+LEAVE_S = 1.0
 ABANDONED_AFTER_S = 30.0
 """At the end of a run, a temporary file that is older was left by a process that was killed."""
 
@@ -154,6 +156,9 @@ class _Mover:
         """Sends what a step has room for, or ends it; says whether it was ended."""
         number = step.spec.number
         counters = self.ledger.counters(self.run, number) or self._start(step)
+        landing = self._landing(step)
+        if landing.is_awaited:
+            self.services.uploads.follow(self.run)
         batches = self.gate.batches(step, counters["total"])
         opened = {
             batch: at
@@ -164,6 +169,8 @@ class _Mover:
             self._rescue(step, batch, one)
         position, is_told = counters["next"], True
         while position < batches:
+            if not landing.has(position):
+                return False  # its answers are still to come
             last_at = counters.get("sent_at_ms", 0) / 1000
             room = room_for(step, opened, last_at, time.time())
             if room.wait_s:
@@ -172,7 +179,7 @@ class _Mover:
                 return False
             if position not in opened and not self.folder.has_batch(number, position):
                 self._log_pace(step, position, batches)
-                self._send(step, position)
+                self._send(step, position, landing)
                 opened[position] = OpenBatch(time.time(), 1)
                 counters["sent_at_ms"] = round(time.time() * 1000)
                 is_told = False
@@ -190,7 +197,11 @@ class _Mover:
             self.ledger.set_counters(self.run, number, {"next": 0})  # a record is gone: do it again
             return True
         finish_step(self.info, step, self.services)
+        landing.clear()
         return True
+
+    def _landing(self, step: StepPlan) -> Landing:
+        return Landing(self.folder, step, is_shut=bool(self.gate.first(step)))
 
     def _start(self, step: StepPlan) -> dict[str, int]:
         """Freezes a step's items, unless that was done, and sets its counters."""
@@ -221,10 +232,8 @@ class _Mover:
         So an item is known by its index in all steps, also when others failed on the way, and a
         rerun can tell which items of a later step are those to be redone.
         """
-        from batchq.planning.planner import (  # and the manifest's checks: 200 ms
-            iter_items,
-            without_sample,
-        )
+        from batchq.planning.items import without_sample
+        from batchq.planning.planner import iter_items  # and the manifest's checks: 200 ms
         from batchq.store.search import taken_by
 
         before = next(one for one in self.info.plan.steps if one.spec.name == step.needs[-1])
@@ -257,7 +266,7 @@ class _Mover:
                 f"{before.spec.name} failed"
             )
 
-    def _send(self, step: StepPlan, batch: int) -> None:
+    def _send(self, step: StepPlan, batch: int, landing: Landing) -> None:
         """Sends the items of a batch that have no outcome from before."""
         number = step.spec.number
         kept = self.folder.parked(number, batch)
@@ -265,6 +274,7 @@ class _Mover:
         known = {one.index for one in kept}
         before = self.ledger.outcomes(self.run, number, batch)
         left = (Summary.of(one) for one in before if one.index not in known)
+        items = self.gate.items(step, batch)
         sent_at = self.ledger.open_batch(
             self.run,
             number,
@@ -273,8 +283,8 @@ class _Mover:
             dispatches=1,
             uncounted=sum(left, Summary()),
             stages=kept_stages(self.folder, number, batch),
+            brought=landing.answers(missing_items(items, kept)),
         )
-        items = self.gate.items(step, batch)
         outcomes = self.ledger.outcomes(self.run, number, batch)
         missing = missing_items(items, outcomes)
         if missing:
@@ -367,10 +377,22 @@ class _Mover:
             self._rescue(self.info.plan.step(number), batch, opened)
         if self.ledger.open_batches(self.run):
             return
+        if state is not RunState.PAUSED and self._takes_leave():
+            return
         if state is RunState.PAUSED:
             pause_run(self.info, reason, self.services)
         else:
             self._finish(state, reason)
+
+    def _takes_leave(self) -> bool:
+        """Whether uploads of a run that ends early are still to be cancelled."""
+        steps = [
+            step for step in self.info.plan.steps if self._landing(step).is_abroad(time.time())
+        ]
+        if steps:
+            self.services.uploads.follow(self.run, at_once=True)
+            self.ledger.look_at(self.run, LEAVE_S)
+        return bool(steps)
 
     def _finish(self, state: RunState, reason: str) -> None:
         self.folder.files.sweep(ABANDONED_AFTER_S)

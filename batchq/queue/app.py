@@ -91,7 +91,10 @@ def make_app(settings: Settings) -> BatchqApp:
     from batchq.queue.leave import LeaveStep
     from batchq.queue.monitor import MetricsStep
 
-    steps = coordinator.CoordinatorStep, coordinator.NotifierStep, coordinator.ScheduleStep
+    steps = (
+        *(coordinator.CoordinatorStep, coordinator.UploadStep),
+        *(coordinator.NotifierStep, coordinator.ScheduleStep),
+    )
     app.steps["worker"].update((*steps, coordinator.HeartbeatStep, LeaveStep, MetricsStep))
     return app
 

@@ -13,6 +13,7 @@ from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.runs.life import budget_of, open_folder
 from batchq.services import Services
 from batchq.store.canary import read_canary
+from batchq.store.uploads import UploadStore
 from batchq.store.worktime import note_resume
 
 
@@ -64,6 +65,9 @@ def resume(info: RunInfo, services: Services, *, is_private: bool) -> None:
     services.ledger.rewind(info.run, [step.spec.number for step in info.plan.steps])
     _count_done(info, services)
     folder, now = open_folder(info.folder), time.time()
+    for step in info.plan.steps:
+        if step.spec.mode != "online":
+            UploadStore(folder, step.spec.number).take_up()
     plan = folder.read_plan()
     if plan.budget != info.plan.budget:  # raised: the next resume is to know it
         folder.write_plan(replace(plan, budget=info.plan.budget))

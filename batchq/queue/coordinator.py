@@ -140,6 +140,21 @@ class CoordinatorStep(ControlStep):
                 advance(run, app)
 
 
+class UploadStep(ControlStep):
+    """Sends uploads to their providers, and looks how far they are."""
+
+    trouble = "uploads cannot be looked after now"
+    uploads: Any = None
+
+    def look(self, app: Any) -> None:
+        """Looks at those that are due."""
+        if self.uploads is None:
+            from batchq.runs.uploads import Uploads  # it takes time that a start does not have
+
+            self.uploads = Uploads(app.services)
+        self.uploads.look_at_due(time.time())
+
+
 class NotifierStep(ControlStep):
     """Sends the notices in the outbox."""
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from batchq.engine.delivered import NO_ANSWER
 from batchq.errors import OutputError, ProviderError
 from batchq.outcome import ItemError, Outcome
 
@@ -38,6 +39,7 @@ _ADVICE = {
     "internal": "a fault in batchq: please report it",
     "limit": "raise `timeout`, or lower what one request needs",
     "memory": "let fewer run at a time (`resources: {memory: 6G}`), or let one need less",
+    "no_answer": "what came back of the upload has no line for it: it may answer in another",
     "not_json": "another answer may be JSON; an `output_schema` helps the model",
     "not_serializable": "mend the function: it has to return JSON",
     "prompt": "mend the prompt: it names what the item does not have",
@@ -64,6 +66,7 @@ _RETRY_HELPS = {
     "cancelled": True,
     "command": True,
     "limit": True,
+    NO_ANSWER: True,
     "task": True,
     "worker_lost": True,
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from batchq.outcome import Summary, Usage
 from batchq.plan import Plan, StepPlan
 from batchq.planning.changes import work_changes
-from batchq.planning.pricing import cost
+from batchq.planning.pricing import cost, upload_prices
 from batchq.ports import Catalog, StepFigures
 
 LEAST_ITEMS = 5
@@ -77,7 +77,10 @@ def _cost(step: StepPlan, seen: StepFigures) -> Range | None:
     quite that of all; both widen the range.
     """
     prices = {stage.provider.prices for stage in step.spec.stages if stage.provider is not None}
-    if len(prices) != 1 or (price := prices.pop()) is None:
+    price = prices.pop() if len(prices) == 1 else None
+    if step.spec.mode != "online":
+        price = upload_prices(price)
+    if price is None:
         return None
 
     def usd(input_tokens: float, output_tokens: float) -> float:

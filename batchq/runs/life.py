@@ -302,6 +302,7 @@ def progress(run: str, services: Services, now: float) -> Progress | None:
         budget=services.budgets.use(run) if about.get("budget") else None,
         canary=canary,
         canary_items=first if is_first else 0,
+        uploads=services.uploads.told(run),
     )
 
 

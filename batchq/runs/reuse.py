@@ -361,7 +361,7 @@ def _scaled(review: StepReview) -> StepPlan:
     step, total = review.step, len(review.decisions)
     if review.unknown or not total:
         return step
-    items = len(review.running)
+    items, terms = len(review.running), step.uploads
     paid = sum(not one.is_reused for one in review.decisions) / total
     return replace(
         step,
@@ -371,7 +371,8 @@ def _scaled(review: StepReview) -> StepPlan:
         input_tokens=round(step.input_tokens * paid),
         output_tokens=round(step.output_tokens * paid),
         cost_usd=None if step.cost_usd is None else step.cost_usd * paid,
-        duration_s=round(step.duration_s * paid, 1),
+        duration_s=round(step.duration_s * (paid if terms is None else 1), 1),
+        uploads=terms and terms.of_share(paid),
     )
 
 

@@ -6,12 +6,12 @@ Kept in `state/NN_earlier/` by index, until the outcome of the retry takes it up
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchq.outcome import Outcome, Summary
-from batchq.store.layout import earlier_folder
+from batchq.store.layout import earlier_folder, uploads_folder
 from batchq.store.lines import Line, tally, to_line
 
 if TYPE_CHECKING:
@@ -38,6 +38,20 @@ def find(folder: RunFolder, step: int, index: int) -> Outcome | None:
     return _read(folder, step, index // _FILE_ITEMS).get(index)
 
 
+def uploads_tried(folder: RunFolder, step: int, indexes: Collection[int]) -> dict[int, set[str]]:
+    """The uploads whose answers items had used before a retry, by index."""
+    if not folder.files.exists(earlier_folder(step)):
+        return {}
+    before: dict[int, Outcome] = {}
+    for number in {index // _FILE_ITEMS for index in indexes}:
+        before |= _read(folder, step, number)
+    return {
+        index: {attempt.upload for attempt in before[index].attempts}
+        for index in indexes
+        if index in before
+    }
+
+
 def with_earlier(folder: RunFolder, step: int, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Puts what was tried before in front of each outcome that has not taken it up yet."""
     if not folder.files.exists(earlier_folder(step)):
@@ -51,9 +65,10 @@ def with_earlier(folder: RunFolder, step: int, outcomes: Sequence[Outcome]) -> l
 def count_by(folder: RunFolder, step: int, known: Mapping[int, Summary]) -> Summary:
     """What `count` gives, where `known` may tell what batches came to, by their numbers.
 
-    Of a step that was retried it is not asked: it may be of before.
+    Of a step that was retried it is not asked: it may be of before. It does not know either what of
+    a step went in uploads.
     """
-    if folder.files.exists(earlier_folder(step)):
+    if any(map(folder.files.exists, (earlier_folder(step), uploads_folder(step)))):
         return count(folder, step)
     collated, total = folder.collated_batches(step), Summary()
     for number in collated | folder.parked_batches(step):
@@ -97,7 +112,8 @@ def _holds(now: Outcome, before: Outcome) -> bool:
 
 def _spent(before: Outcome) -> Summary:
     """What an item that has no outcome has cost; any further try is one beyond the first."""
-    return Summary(retries=len(before.attempts), usage=before.usage)
+    tried = len(before.attempts)
+    return replace(Summary.of(before), ok=0, failed=0, retries=tried, repaired=0, cached=0)
 
 
 def _read(folder: RunFolder, step: int, number: int) -> dict[int, Outcome]:

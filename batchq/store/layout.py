@@ -48,6 +48,11 @@ def earlier_folder(step: int) -> str:
     return f"state/{step:02d}_earlier"
 
 
+def uploads_folder(step: int) -> str:
+    """The folder of what is known of a step's uploads."""
+    return f"state/{step:02d}_uploads"
+
+
 def collated_path(step: int, output: OutputSpec) -> str:
     """A step's collated file."""
     return f"collated/{step:02d}_{safe_name(output.file)}"

@@ -21,7 +21,10 @@ _HEAD = re.compile(rb'\{"item_id":"([^"\\]+)","index":(\d+),"state":"(ok|failed)
 _AFTER_OUTPUT = b',"error":null,"attempts":['
 """What follows the output of an item that is ok; after it no text can hold these bytes again."""
 
-_COUNTS = ("ok", "failed", "retries", "repaired", "cached")
+_COUNTS = (
+    *("ok", "failed", "retries", "repaired", "cached"),
+    *("upload_calls", "upload_nusd"),
+)
 _USAGE = tuple(field.name for field in fields(Usage))
 
 _outcomes: TypeAdapter[Outcome] = TypeAdapter(Outcome)
@@ -126,7 +129,11 @@ def tally(lines: Iterable[Line]) -> Summary:
             counts["cached"] += about.get("cached", False)
             for name in _USAGE:
                 usage[name] += used.get(name, 0)
-        except (AttributeError, TypeError) as error:
+            for one in attempts:
+                if one.get("upload"):
+                    counts["upload_calls"] += one["usage"]["calls"]
+                    counts["upload_nusd"] += one["usage"]["cost_nusd"]
+        except (AttributeError, KeyError, TypeError) as error:
             raise _broken(*line.place) from error
     return Summary(**counts, usage=Usage(**usage))
 

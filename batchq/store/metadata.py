@@ -85,6 +85,8 @@ def summary_in(figures: Mapping[str, Any]) -> Summary:
             cost_nusd=round(number("cost_usd") * 1e9),
             unpriced_calls=int(number("unpriced_calls")),
         ),
+        upload_calls=int(number("upload_calls")),
+        upload_nusd=round(number("upload_cost_usd") * 1e9),
     )
 
 
@@ -102,4 +104,6 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "cost_usd": usage.cost_usd,
         "unpriced_calls": usage.unpriced_calls,
+        "upload_calls": summary.upload_calls,
+        "upload_cost_usd": summary.upload_nusd / 1e9,
     }

@@ -10,6 +10,7 @@ from batchq.store import earlier
 from batchq.store.folder import RunFolder
 from batchq.store.layout import carried_path
 from batchq.store.lines import to_line
+from batchq.store.uploads import UploadStore
 
 
 def reopen(folder: RunFolder, is_again: Callable[[Outcome], bool]) -> int:
@@ -35,6 +36,7 @@ def reopen(folder: RunFolder, is_again: Callable[[Outcome], bool]) -> int:
     numbers = {step.spec.name: step.spec.number for step in plan.steps}
     for step in plan.steps:
         number = step.spec.number
+        UploadStore(folder, number).begin_round()
         follows = not step.input.source and numbers[step.needs[-1]] in touched
         if not again[number] and not follows:
             continue

@@ -17,6 +17,7 @@ Prints a line of JSON for each k, and ends with 1 if one of them differs.
 from __future__ import annotations
 
 import argparse
+import atexit
 import base64
 import json
 import os
@@ -24,10 +25,12 @@ import random
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,15 +41,17 @@ from celery.app.trace import build_tracer
 from reaper import Fault, Reaper
 
 from batchq.embedded.server import start_redis
-from batchq.ledger.keys import ALIVE, lock
+from batchq.ledger.keys import ALIVE, lock, uploading
 from batchq.manifest.loader import load_manifest
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
 from batchq.ports import RunState
+from batchq.providers import get_uploads
 from batchq.queue import control
 from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp, make_app
 from batchq.runs.life import create_run
+from batchq.runs.uploads import Uploads
 from batchq.services import build_services
 from batchq.settings import Settings, redis_client_url
 
@@ -77,20 +82,36 @@ steps:
      concurrent_batches: 2, retry: {max_retries: 0}%s}
   - {name: double, task: "takeover_tasks:double", batch_size: 3}
 """
+UPLOADS = """
+providers:
+  sim: {kind: simulator, base_url: "%s", limits: {upload_lines: 3},
+        prices: {input_per_1m: 2, output_per_1m: 8}}
+budget: {usd: 1}
+steps:
+  - {name: ask, input: {generate: 5}, prompt: "Say {number}\\n.", batch_size: 2, mode: %s,
+     retry: {max_retries: 1, base: 0s}}
+"""
+SIMULATED = {
+    "uploads": {"latency_ms": 0},
+    "leftovers": {"latency_ms": 0, "batch_expire_rate": 0.5, "batch_window_s": 0.1, "seed": 3},
+}
+MODES = {"uploads": "batch", "leftovers": "auto"}
 MANIFESTS = {
     "complete": STEPS % "",
     "failed": STEPS % ", stop_on_error: true",
     "paused": STEPS % "",
     "cancelled": STEPS % "",
+    "uploads": UPLOADS,
+    "leftovers": UPLOADS,
 }
 ENDS = {"failed": RunState.FAILED, "cancelled": RunState.CANCELLED}
 
 # Different in any two runs: times, and the order in which a log was written.
 TIMES = re.compile(
-    rb'"(\w+_at|duration_\w+|avg_latency\w*|created|started|ended|worker)":\s*("[^"]*"|[\d.e-]+|null)'
+    rb'"(\w+_at|waited_s|duration_\w+|avg_latency\w*|created|started|ended|worker)":\s*("[^"]*"|[\d.e-]+|null)'
 )
 ROW_COLUMNS = re.compile(r"\w+_at|duration_\w+|latency\w*|id")
-UNCOMPARED = ("state/log.jsonl",)
+UNCOMPARED = ("state/log.jsonl", "_uploads/")
 
 _real_time = time.time
 
@@ -109,12 +130,33 @@ class World:
         (self.place / "takeover_tasks.py").write_text(TASKS)
         sys.path.insert(0, str(self.place))
         manifest = self.place / "manifest.yaml"
-        manifest.write_text(f"name: {scenario}\n{MANIFESTS[scenario]}")
+        text = MANIFESTS[scenario]
+        self.simulator = ""
+        if scenario in SIMULATED:
+            self.simulator = self.start_simulator(SIMULATED[scenario])
+            text = text % (self.simulator, MODES[scenario])
+        manifest.write_text(f"name: {scenario}\n{text}")
         loaded = load_manifest(manifest)
         plan = make_plan(loaded)
         services = build_services(self.settings())
         self.info = create_run(plan, manifest_lock(loaded, plan), services, now=time.time())
         shutil.copytree(self.place, self.start)
+
+    def start_simulator(self, options: dict[str, Any]) -> str:
+        """Starts a provider, which ends with us; returns its URL."""
+        command = [sys.executable, "-m", "batchq.simulator", "--options", json.dumps(options)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        atexit.register(process.kill)
+        return process.stdout.readline().strip()
+
+    def paid(self) -> dict[str, Any]:
+        """What was paid at the provider since the last reset, by the way that it went."""
+        if not self.simulator:
+            return {}
+        with urllib.request.urlopen(f"{self.simulator.removesuffix('/v1')}/stats") as answer:
+            stats = json.load(answer)
+        paid = stats["paid"]
+        return {"online": paid["online"]["answers"], "batch": paid["batch"]["answers"]}
 
     def settings(self) -> Settings:
         return Settings(
@@ -133,6 +175,9 @@ class World:
         services = build_services(self.settings())
         control.start(self.info, services)
         services.redis.close()
+        if self.simulator:
+            root = self.simulator.removesuffix("/v1")
+            urllib.request.urlopen(f"{root}/reset", data=b"").close()
 
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(redis_client_url(self.broker_url), decode_responses=True)
@@ -140,7 +185,8 @@ class World:
     def let_leases_end(self) -> None:
         """Takes from Redis what would have ended by itself while nobody took the run over."""
         with self.redis() as client:
-            for key in [lock(self.info.run), *client.scan_iter(ALIVE + "*")]:
+            locks = (lock(self.info.run), uploading(self.info.run))
+            for key in [*filter(client.exists, locks), *client.scan_iter(ALIVE + "*")]:
                 left_ms = client.pttl(key)
                 if left_ms == -1:
                     raise AssertionError(f"{key} would never end")
@@ -174,7 +220,7 @@ class World:
             return sorted(
                 f"{key} ({client.type(key)})"
                 for key in client.scan_iter()
-                if client.ttl(key) == -1 and not key.startswith("_kombu.binding")
+                if client.ttl(key) == -1 and not key.startswith(("_kombu.binding", "batchq:limits"))
             )
 
 
@@ -208,6 +254,11 @@ class Driver:
         self._as = {"coordinator": lambda do: do(), "worker": lambda do: do()}
         self._as[role] = reaper.watch
         self._offset = 0.0
+        self.uploads = Uploads(self.services)
+        wire = get_uploads("simulator")
+        if not hasattr(wire, "really_create"):  # as if it was a write: a victim may die before it
+            wire.really_create = wire.create
+        wire.create = lambda *about: (reaper.write("create"), wire.really_create(*about))[1]
 
     def go(self, late_s: float = 0.0) -> None:
         """Drives the run to its end, with a clock that is late by so much and passes quickly."""
@@ -219,7 +270,10 @@ class Driver:
             for run in due:
                 self._as["coordinator"](lambda run=run: advance(run, self.app))
                 moved = True
-            moved = self._handle("batchq.cpu", "worker") or moved
+            looked = self._as["coordinator"](lambda: self.uploads.look_at_due(time.time()))
+            moved = looked or moved
+            for queue in ("batchq.cpu", "batchq.llm"):
+                moved = self._handle(queue, "worker") or moved
             self._intervene()
             if not moved:
                 self._offset += 3.0
@@ -228,6 +282,8 @@ class Driver:
         # Messages of a run that is over may wait still: workers find that there is nothing to do.
         while self._handle("batchq.cpu", "worker") or self._handle("batchq.control", "coordinator"):
             continue
+        self._offset += 60.0  # a look that a victim died in is due again by now
+        self._as["coordinator"](lambda: self.uploads.look_at_due(time.time()))
 
     def _handle(self, queue: str, role: str) -> bool:
         text = self.client.rpop(queue)
@@ -355,13 +411,15 @@ def main() -> int:
 def walk(world: World, given: argparse.Namespace) -> int:
     """Kills before one write after another."""
     writes = count_writes(world, given.role, given.fault)
-    expected = world.contents()
+    expected, paid = world.contents(), world.paid()
     first = given.only or random.randint(1, given.every)
     bad = 0
     tell({"writes": len(writes), "from": first, "strays": world.strays()})
     for number in [first] if given.only else range(first, len(writes) + 1, given.every):
         wrong = fail_and_follow(world, given.role, number, given.fault)
         wrong = wrong or differences(expected, world.contents())
+        if not wrong and given.role == "coordinator" and world.paid() != paid:
+            wrong = f"paid {world.paid()} instead of {paid}"
         if not wrong and (strays := world.strays()):
             wrong = f"left in Redis: {strays}"
         bad += bool(wrong)

@@ -264,8 +264,43 @@ BAD = {
 NOT_YET = {
     "foreach": "foreach: {a: [1]}\n",
 }
-NOT_YET_IN_STEP = {
-    "mode": "mode: x",
+PROMPT = """\
+providers: {s: {kind: simulator}}
+steps:
+  - name: a
+    input: {generate: 2}
+"""
+MODES = {
+    "no mode": ("    prompt: prompts/generate.md\n    mode: x\n", "'online', 'batch' or 'auto'"),
+    "a task": ("    task: m:f\n    mode: batch\n", "mode: an upload has one call for each item"),
+    "stages": (
+        "    stages: [{name: x, prompt: prompts/generate.md}]\n    mode: auto\n",
+        "an upload has one call for each item, and this step has `stages`",
+    ),
+    "a deadline online": (
+        "    prompt: prompts/generate.md\n    deadline: 6h\n",
+        "only `mode: auto` can keep a deadline",
+    ),
+    "a deadline with batch": (
+        "    prompt: prompts/generate.md\n    mode: batch\n    deadline: 6h\n",
+        "mode: auto, or leave the deadline out",
+    ),
+    "a deadline that is past": (
+        "    prompt: prompts/generate.md\n    mode: auto\n    deadline: 2020-01-01T00:00Z\n",
+        "deadline: 2020-01-01T00:00Z is past",
+    ),
+    "a deadline without its zone": (
+        "    prompt: prompts/generate.md\n    mode: auto\n    deadline: 2999-01-01T00:00\n",
+        "a moment needs its time zone, such as 2999-01-01T00:00Z",
+    ),
+    "no deadline": (
+        "    prompt: prompts/generate.md\n    mode: auto\n    deadline: soon\n",
+        "expected a duration such as 90s",
+    ),
+    "no time at all": (
+        "    prompt: prompts/generate.md\n    mode: auto\n    deadline: 0s\n",
+        "must be longer than 0s",
+    ),
 }
 
 
@@ -304,14 +339,28 @@ def test_a_key_that_is_not_done_yet_is_refused_by_name(folder: Path, name: str, 
     assert f"`{name}` is part of the manifest format but this version of batchq" in problems[0]
 
 
-@pytest.mark.parametrize(("name", "text"), NOT_YET_IN_STEP.items(), ids=NOT_YET_IN_STEP)
-def test_a_step_key_that_is_not_done_yet_is_refused_by_name(
-    folder: Path, name: str, text: str
+@pytest.mark.parametrize(("text", "expected"), MODES.values(), ids=MODES)
+def test_what_cannot_go_in_uploads_or_in_time_is_refused_with_its_place(
+    folder: Path, text: str, expected: str
 ) -> None:
-    problems = problems_of(folder, f"{STEP}    task: m:f\n    {text}\n")
+    problems = problems_of(folder, f"{PROMPT}{text}")
 
-    assert len(problems) == 1
-    assert f"`{name}` is part of the manifest format but this version of batchq" in problems[0]
+    assert len(problems) == 1, problems
+    assert expected in problems[0]
+    assert "m.yaml:" in problems[0]
+
+
+def test_a_mode_of_a_provider_is_refused_for_steps_that_it_cannot_be_of(folder: Path) -> None:
+    providers = "providers: {s: {kind: mine, mode: batch}}\n"
+    steps = """\
+steps:
+  - {name: a, input: {generate: 2}, prompt: prompts/generate.md, model: m}
+  - {name: b, prompt: prompts/generate.md, model: m, mode: online}
+"""
+
+    (problem,) = problems_of(folder, providers + steps)
+
+    assert "`mode: batch` of providers: `s` is of `kind: mine`, which takes no uploads" in problem
 
 
 def test_without_pyarrow_parquet_is_refused_with_what_to_install(

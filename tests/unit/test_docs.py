@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from batchq.manifest.endpoints import Limits, Provider
 from batchq.manifest.loader import check_manifest, load_manifest
 from batchq.manifest.models import (
     STEP_ALIASES,
     TOP_ALIASES,
     Config,
-    Limits,
     Manifest,
     Part,
-    Provider,
     Retry,
     Stage,
     Step,
@@ -53,6 +52,7 @@ def _manifests() -> list[tuple[str, str]]:
 def test_the_documents_show_manifests() -> None:
     assert [name for name, _ in _manifests()] == [
         "README.md 1",
+        "docs/batch_mode.md 1",
         "docs/experiments.md 1",
         "docs/manifest.md 1",
         "docs/manifest.md 2",

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchq.errors import ManifestError, UsageError
+from batchq.manifest.endpoints import Cache
 from batchq.manifest.loader import (
     Overrides,
     check_environment,
@@ -16,7 +17,7 @@ from batchq.manifest.loader import (
     json_schema,
     load_manifest,
 )
-from batchq.manifest.models import Cache, Manifest
+from batchq.manifest.models import Manifest
 
 TEXT = """\
 pipeline_name: demo
