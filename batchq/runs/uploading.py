@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from batchq.engine.uploading import look_after_s, retry_after_s
+from batchq.engine.uploading import LAST_LOOK_S, look_after_s, retry_after_s
 from batchq.errors import AuthFailed, ProviderError, ResultsCutOff, UploadQuotaUsedUp
 from batchq.outcome import Usage
 from batchq.plan import StepPlan
@@ -80,7 +80,9 @@ class Uploader:
             self._mind_deadline(uploads)
         is_wanted = goes_on and self.store.online() is None
         waits = [self._tend(one, is_wanted=is_wanted) for one in uploads]
-        if is_wanted and self.store.online() is None:
+        # What became of the uploads may have stopped the run, or sent it online.
+        is_running = self.ledger.state(self.run) is RunState.RUNNING
+        if is_wanted and is_running and self.store.online() is None:
             waits.append(self._make_next(self.store.all()))
         self._tell()
         wait_s = min((wait for wait in waits if wait is not None), default=None)
@@ -186,7 +188,8 @@ class Uploader:
             return None
         if error.retryable:
             self._note = f"{self.provider.name}: {error}"
-            return self._later()
+            wait_s = self._later()
+            return wait_s if upload.created is None else min(wait_s, LAST_LOOK_S)
         if upload.created is None:
             return self._reject(upload, error)
         delivery = deliver(self.store, upload, (), None, why=f": {error}")

@@ -126,6 +126,7 @@ def test_a_refused_upload_pauses_a_run_of_batch_with_the_reason(
     assert world.state is RunState.PAUSED
     assert "sim refused an upload" in world.reason
     assert "`mode: online`" in world.reason
+    assert len(world.store.all()) == 1  # none is made for a run that stands still
 
 
 def test_a_refused_upload_lets_a_run_of_auto_go_online(begin: Callable[..., World]) -> None:
