@@ -11,6 +11,8 @@ What comes out of the broker is bounded before anything reads it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from json import JSONDecodeError
 from queue import Empty
 from typing import Any
@@ -19,6 +21,8 @@ from celery.app.amqp import AMQP
 from celery.utils import uuid
 from kombu import Connection
 from kombu.transport import redis, virtual
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
 
 from batchq.broker.sentinels import SCHEME
 from batchq.queue.serializer import MAX_MESSAGE_BYTES, PLAIN_TYPE
@@ -27,6 +31,9 @@ log = logging.getLogger(__name__)
 
 FULL_S = 0.02
 """How long a full worker waits at a time where it is not told that an item has ended."""
+
+MANY = 64
+"""The most messages that a worker asks for at once."""
 
 UNREAD = ("application/data", "application/text")
 """Content that kombu takes as it is, whatever a process accepts."""
@@ -85,21 +92,55 @@ def flaw_of(payload: Any) -> str:
 
 
 class _Light:
-    """A channel that acknowledges in memory."""
+    """A channel that acknowledges in memory, and takes as many messages as there are slots free."""
 
     Message: Any = Message
     ack_emulation = False
+    client: Any
+    qos: Any
+    connection: Any
+    connection_errors: Any
+    _queue_cycle: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         vars(self)["QoS"] = QoS  # kombu has just set its own
 
     def _brpop_read(self, **options: Any) -> Any:
+        """Delivers the message that came, and others that wait behind it.
+
+        kombu's own asks for one at a time: a worker that is 20 ms away from Redis would begin 50
+        items a second, however many slots it has.
+        """
+        with _refusing():
+            super()._brpop_read(**options)  # type: ignore[misc]  # of the channel
+        free = self.qos.can_consume_max_estimate() or 0
+        if free > 1:
+            self._take(self._queue_cycle.items[-1], min(free, MANY))  # the one that it came from
+        return True
+
+    def _take(self, queue: str, most: int) -> None:
+        """Delivers what is in a queue now."""
+        connection = self.client.connection
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]  # of the channel
-        except (JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            log.error("refused a message: it is no envelope: %s", error)
-            raise Empty from error
+            connection.send_command("RPOP", queue, most)
+            texts = self.client.parse_response(connection, "RPOP") or ()
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        for text in texts:
+            with suppress(Empty), _refusing():
+                self.connection._deliver(loads(bytes_to_str(text)), queue)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Passes over what is no message."""
+    try:
+        yield
+    except (JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        log.error("refused a message: it is no envelope: %s", error)
+        raise Empty from error
 
 
 class Channel(_Light, redis.Channel):

@@ -10,8 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+from kombu import Consumer
+
 from batchq.embedded.server import start_redis
 from batchq.ports import RunState
+from batchq.queue.app import make_app
 from batchq.settings import Settings
 
 WAITS = """
@@ -67,6 +70,26 @@ def test_a_message_that_still_waits_in_the_queue_is_not_sent_again(cluster, redi
 
     assert redis_client.llen("batchq.cpu") == 4
     assert ledger.state(info.run) is RunState.RUNNING
+
+
+def test_a_worker_takes_as_many_messages_at_once_as_it_has_slots_free(redis_client, redis_url):
+    app, got = make_app(Settings(broker_url=redis_url)), []
+    with app.connection_for_write() as connection, connection.Producer() as producer:
+        for number in range(12):
+            producer.publish(number, routing_key="batchq.cpu", serializer="json")
+    redis_client.lset("batchq.cpu", -3, "no envelope")
+
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        channel.basic_qos(0, 8, False)
+        queue = app.amqp.queues["batchq.cpu"]
+        with Consumer(channel, [queue], on_message=got.append, accept=["json"]):
+            connection.drain_events(timeout=5)
+
+            assert [message.decode() for message in got] == [0, 1, 3, 4, 5, 6, 7]
+            assert redis_client.llen("batchq.cpu") == 4
+            got[0].ack()
+            connection.drain_events(timeout=5)
+            assert got[-1].decode() == 8
 
 
 def test_the_broker_keeps_no_copy_of_a_message_that_a_worker_holds(cluster, redis_client):
