@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import table
-from cases import CASES, LATENCY_MS, Case
+from cases import CASES, Case
 from turns import Idle, SlowServer, Turn, measure, started
 
 
@@ -36,7 +36,7 @@ def run_case(case: Case) -> tuple[list[Turn], dict[str, str]]:
     turns: list[Turn] = []
     versions: dict[str, str] = {}
     for group in groups:
-        slow = SlowServer(LATENCY_MS) if case.is_http else None
+        slow = SlowServer(case.latency_ms) if case.is_http else None
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="bench") as name,

@@ -21,6 +21,7 @@ CELERY_THREADS = Side("Celery threads", "celery_side.py", "celery")
 GEVENT = Side("batchq, gevent", "batchq_side.py", env=(("SIDE_POOL", "gevent"),))
 
 LATENCY_MS = 200
+SLOW_MS = 5_000
 BURN_MS = 50
 CORES = 2
 Results = Mapping[str, Mapping[str, Any]]
@@ -40,6 +41,7 @@ class Case:
     turns: int = 3
     quick: int = 0
     fill: int = 0  # so many items are in the queue before it
+    latency_ms: int = LATENCY_MS  # of a call
     is_asked_for: bool = False  # only when it is named
 
     @property
@@ -89,6 +91,17 @@ CASES = (
         quick=4_000,
     ),
     Case(
+        "http-slow",
+        f"Calls of {SLOW_MS / 1000:g} s, 1,000 at a time",
+        Job("post", 5_000),
+        tuple(side for side in CLIENTS if side is not COOKBOOK),
+        kind="io",
+        slots=1_000,
+        turns=1,
+        quick=1_000,
+        latency_ms=SLOW_MS,
+    ),
+    Case(
         "cpu", f"Items of {BURN_MS} ms of CPU on {CORES} cores", Job("burn", 400), QUEUES, quick=100
     ),
     Case("size-1k", "2,000 items of 1 KB", Job("size", 2_000, size=1_000), QUEUES, quick=300),
@@ -134,12 +147,14 @@ def _flat(cases: tuple[str, ...]) -> Callable[[Results], tuple[str, bool] | None
     return judge
 
 
-def _in_flight(case: str, slots: int) -> Callable[[Results], tuple[str, bool] | None]:
+def _in_flight(
+    case: str, slots: int, latency_ms: int = LATENCY_MS
+) -> Callable[[Results], tuple[str, bool] | None]:
     def judge(results: Results) -> tuple[str, bool] | None:
         row = results.get(case, {}).get(OURS.name)
         if row is None:
             return None
-        share = row["steady_per_s"] / (slots * 1000 / LATENCY_MS)
+        share = row["steady_per_s"] / (slots * 1000 / latency_ms)
         cores = row["cores"]
         return f"{share:.0%} of slots / latency, {cores:.2f} cores", share >= 0.9 or cores >= 0.95
 
@@ -174,6 +189,7 @@ CLAIMS = (
         "200 slots: 90 % of slots / latency, until one core is full", _in_flight("http-200", 200)
     ),
     Claim("1,000 slots: the same", _in_flight("http-1000", 1_000)),
+    Claim("1,000 slots, calls of 5 s: the same", _in_flight("http-slow", 1_000, SLOW_MS)),
     Claim(
         "1,000 slots: no more CPU a call than the cookbook's script",
         _cpu_against("http-1000", COOKBOOK),

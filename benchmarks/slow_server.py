@@ -1,6 +1,6 @@
 """An OpenAI-like server that answers each call after so long, and costs as little as it can.
 
-    slow_server.py [--latency-ms 200]
+    slow_server.py [--latency-ms 200] [--address 127.0.0.1]
 
 Prints its URL. `GET /seen` tells of the calls since the last such question: how many, the most at a
 time, and answers a second from the moment that a fifth of them were given until four fifths were.
@@ -95,13 +95,13 @@ class Connection(asyncio.Protocol):
             self.transport.write(ANSWER_BYTES)
 
 
-async def serve(latency_s: float) -> None:
+async def serve(latency_s: float, address: str) -> None:
     seen = Seen()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    listener = socket.create_server((address, 0), backlog=2048)
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(seen, latency_s), sock=listener
     )
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    print(f"http://{address}:{listener.getsockname()[1]}", flush=True)
     async with server:
         await server.serve_forever()
 
@@ -109,7 +109,9 @@ async def serve(latency_s: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency-ms", type=float, default=200.0)
-    asyncio.run(serve(parser.parse_args().latency_ms / 1000))
+    parser.add_argument("--address", default="127.0.0.1")
+    given = parser.parse_args()
+    asyncio.run(serve(given.latency_ms / 1000, given.address))
 
 
 if __name__ == "__main__":

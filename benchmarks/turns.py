@@ -93,6 +93,7 @@ class Redis:
         word = os.urandom(12).hex()
         conf = folder / "redis.conf"
         conf.write_text(REDIS_CONF.format(port=port, word=word, folder=folder))
+        self.port = port
         self.url = f"redis://:{word}@127.0.0.1:{port}"
         self.child = psutil.Popen([str(find_redis_server()), str(conf)])
         self.client = redis.Redis.from_url(self.url, decode_responses=True)
@@ -209,7 +210,7 @@ def _own(process: psutil.Process) -> float:
         return 0.0
 
 
-def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+def cpu_s(processes: Sequence[psutil.Process]) -> float:
     total = 0.0
     for process in processes:
         try:
@@ -253,13 +254,13 @@ def measure(
     client.config_resetstat()
     if slow:
         slow.seen()
-    before = _cpu_s(running.processes()), _cpu_s([server.child]), _cpu_s(own), _busy_s()
+    before = cpu_s(running.processes()), cpu_s([server.child]), cpu_s(own), _busy_s()
     used_before = client.info("memory")["used_memory"] / 1e6
     began = time.perf_counter()
     with Watch(running, server) as watch:
         answer = running.do(job)
     wall_s = time.perf_counter() - began
-    after = _cpu_s(running.processes()), _cpu_s([server.child]), _cpu_s(own), _busy_s()
+    after = cpu_s(running.processes()), cpu_s([server.child]), cpu_s(own), _busy_s()
     side_s, redis_s, own_s, busy_s = (b - a for a, b in zip(before, after, strict=True))
     seen = slow.seen() if slow else {}
     trips, commands, net_bytes = idle.beyond(server.load(), wall_s)
@@ -285,8 +286,9 @@ def measure(
 class SlowServer:
     """slow_server.py in a process of its own."""
 
-    def __init__(self, latency_ms: float) -> None:
-        command = [sys.executable, str(HERE / "slow_server.py"), "--latency-ms", str(latency_ms)]
+    def __init__(self, latency_ms: float, address: str = "127.0.0.1") -> None:
+        options = ["--latency-ms", str(latency_ms), "--address", address]
+        command = [sys.executable, str(HERE / "slow_server.py"), *options]
         self.child = psutil.Popen(command, stdout=subprocess.PIPE, text=True)
         self.url = self.child.stdout.readline().strip()
 
