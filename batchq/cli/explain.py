@@ -117,6 +117,7 @@ def _attempt_line(attempt: Attempt) -> str:
     usage = attempt.usage
     tokens = f", {usage.input_tokens:,} + {usage.output_tokens:,} tokens" if usage.calls else ""
     model = f", {attempt.model}" if attempt.model else ""
+    model += f", in upload {attempt.upload}" if attempt.upload else ""
     error = attempt.error
     end = f"{error.kind}: {_cut(error.message)}" if error else "ok"
     took = duration(attempt.duration_s)

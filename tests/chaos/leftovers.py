@@ -3,8 +3,8 @@
     leftovers.py [--items 5000] [--seconds 60]
 
 Items go in uploads to a simulated provider of which a fifth of the lines expires. Three of five
-uploads fit into its quota at a time; the deadline comes before the others end, so that these are
-cancelled, and the rest goes online. The coordinator is killed once while
+uploads fit into its quota at a time; the deadline comes before the others have ended, or were made,
+so that the rest goes online. The coordinator is killed once while
 uploads are made, and once while they are cancelled. Prints a line of JSON with what it came to,
 and ends with 1 if an item is missing, was paid twice, or the price is not in the plan's range.
 """
@@ -39,7 +39,7 @@ LEASE_S = 3.0
 PATIENCE_S = 300.0
 TOKENS = 265
 """What a prompt is estimated at: so that three of five uploads are at the provider at a time."""
-WAYS = ("in_uploads", "online", "expired", "cancelled")
+WAYS = ("in_uploads", "online", "expired")
 MANIFEST = """
 name: leftovers
 providers:

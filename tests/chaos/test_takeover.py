@@ -23,7 +23,6 @@ WALK = Path(__file__).with_name("takeover.py")
         ("coordinator", "failed", ("--every", "20")),
         ("coordinator", "cancelled", ("--every", "20")),
         ("worker", "complete", ("--every", "25", "--fault", "torn")),
-        ("coordinator", "uploads", ("--every", "90")),
         ("coordinator", "leftovers", ("--every", "90")),
         ("coordinator", "complete", ("--every", "25", "--fault", "full")),
     ],

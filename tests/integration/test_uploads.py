@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import queue
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from batchq.manifest.loader import load_manifest
 from batchq.planning.planner import make_plan
@@ -19,6 +23,8 @@ from batchq.queue.app import BatchqApp, make_app
 from batchq.runs.life import create_run, open_folder
 from batchq.runs.uploads import Uploads
 from batchq.settings import Settings
+from batchq.simulator.options import SimulatorOptions
+from batchq.simulator.server import serve
 from batchq.store.uploads import KeptUpload, UploadStore
 
 MANIFEST = """
@@ -73,15 +79,31 @@ class World:
         return self.store.all()
 
 
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    """The address of a simulator in a thread, which `/control` makes another one for each test."""
+    reading, writing = os.pipe()
+    urls: queue.Queue[str] = queue.Queue()
+    place = (SimulatorOptions(), "127.0.0.1", 0, urls.put)
+    thread = threading.Thread(target=serve, args=place, kwargs={"parent_pipe": reading})
+    thread.start()
+    yield urls.get(timeout=20)
+    os.close(writing)
+    thread.join()
+    os.close(reading)
+
+
 @pytest.fixture
-def begin(tmp_path: Path, redis_url: str, simulator: Callable[..., Any]) -> Callable[..., World]:
+def begin(tmp_path: Path, redis_url: str, provider: str) -> Callable[..., World]:
     def begin(
-        mode: str, *, items: int = 5, limits: str = "", top: str = "", **provider: Any
+        mode: str, *, items: int = 5, limits: str = "", top: str = "", **behaviour: Any
     ) -> World:
-        url = simulator(latency_ms=0, **provider).url
+        options = SimulatorOptions(latency_ms=0, **behaviour).model_dump(mode="json")
+        requests.post(f"{provider}/reset", timeout=5).raise_for_status()
+        requests.post(f"{provider}/control", json=options, timeout=5).raise_for_status()
         path = tmp_path / "manifest.yaml"
-        text = MANIFEST.format(mode=mode, items=items, limits=limits, top=top, url=url)
-        path.write_text(text)
+        values = {"mode": mode, "items": items, "limits": limits, "top": top}
+        path.write_text(MANIFEST.format(url=f"{provider}/v1", **values))
         app = make_app(Settings(broker_url=redis_url, home=tmp_path / ".batchq"))
         info = create_run(make_plan(load_manifest(path)), "{}", app.services, now=time.time())
         control.start(info, app.services)
@@ -212,3 +234,15 @@ def test_first_items_go_online_before_any_upload(begin: Callable[..., World]) ->
 
     assert uploads == []
     assert world.messages() == 1
+
+
+def test_a_budget_that_one_call_does_not_fit_lets_the_run_stand_still(
+    begin: Callable[..., World],
+) -> None:
+    world = begin("batch", top="budget: {usd: 0.001}")
+
+    uploads = world.look(times=2)
+
+    assert uploads == []
+    assert world.state is RunState.PAUSED
+    assert "the budget of $0.001" in world.reason
