@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, chord, group
-from celery.utils import uuid
 
 from batchq.engine.tracing import PLACE, is_on, span
 from batchq.ledger.keys import SENT_AT
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from batchq.queue.app import BatchqApp
 
 HARD_LIMIT_SLACK_S = 5
+PUSHED_AT_ONCE = 50
 
 
 def dispatch_batch(
@@ -92,10 +93,10 @@ class UniformGroup(group):
             queue, envelope = envelope_of(channel, body, **{**options, "retry": False})
             _, kwargs, embed = body
             template = Template(envelope, kwargs, embed, partial(sealed, options["serializer"]))
+            texts = template.fill_all(envelope["headers"]["id"], self.calls)
             with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
-                for index, (args, argsrepr) in enumerate(self.calls):
-                    task_id = uuid() if index else envelope["headers"]["id"]
-                    pipe.lpush(queue, template.fill(task_id, index, args, argsrepr))
+                while some := list(islice(texts, PUSHED_AT_ONCE)):
+                    pipe.lpush(queue, *some)
                 pipe.execute()
 
         producer.connection.ensure(producer, send, **policy)()

@@ -92,9 +92,9 @@ def feed(app: BatchqApp, own: Delivery, item_s: float) -> None:
             texts = slot.take(most, marks)
             if not texts:
                 return
-            began = time.monotonic()
+            slot.busy_s = 0.0
             slot.run(texts)
-            item_s = (time.monotonic() - began) / len(texts)
+            item_s = slot.busy_s / len(texts)
     finally:
         slot.drop()
 
@@ -131,6 +131,7 @@ class _Slot:
         self.hand = f"{heart.owner(app.services)}/{own.queue}/{threading.get_ident()}"
         self.bulk = app.services.bulk
         self.began_at = 0.0  # when the item that runs now began
+        self.busy_s = 0.0  # what items took by themselves
         self._accept = prepare_accept_content(app.conf.accept_content)
         self._lock = threading.RLock()
         self._rest: deque[_Taken] = deque()
@@ -184,6 +185,7 @@ class _Slot:
     def keep(self, ref: ItemRef, outcome: Outcome) -> None:
         """Keeps an outcome, now or within `HOLD_S`."""
         now = time.monotonic()
+        self.busy_s += now - self.began_at
         with self._lock:
             if not self._ended:
                 self._ended_at = now

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery.utils import uuid
 from kombu import Producer
 from kombu.utils.json import JSONEncoder, dumps
 
+_UUID_PARTS = (0, 8), (8, 12), (13, 16), (17, 20), (20, 32)
 _encode: Callable[[Any], str] = JSONEncoder(ensure_ascii=False).encode
 
 
@@ -68,17 +70,31 @@ class Template:
         self._rest = _encode([kwargs, embed])[1:]
         self._seal = seal
 
-    def fill(self, task_id: str, index: int, args: Any, argsrepr: str) -> str:
-        """The text of the message of one task."""
+    def fill_all(self, first_id: str, calls: Sequence[tuple[Any, str]]) -> Iterator[str]:
+        """The texts of the messages of tasks with these (args, argsrepr); the first has an id."""
+        names = _uuids(2 * len(calls))
+        for index, (args, argsrepr) in enumerate(calls):
+            task_id, tag = next(names), next(names)
+            yield self._fill(task_id if index else first_id, tag, index, args, argsrepr)
+
+    def _fill(self, task_id: str, tag: str, index: int, args: Any, argsrepr: str) -> str:
         body = self._seal(f"[{_encode(args)}, {self._rest}")
         values = {
             "id": f'"{task_id}"',
             "group_index": str(index),
             "argsrepr": json.dumps(argsrepr),
-            "tag": f'"{uuid()}"',
+            "tag": f'"{tag}"',
             "body": f'"{base64.b64encode(body).decode()}"',
         }
         filled = [self._texts[0]]
         for name, text in zip(self._names, self._texts[1:], strict=True):
             filled += (values[name], text)
         return "".join(filled)
+
+
+def _uuids(count: int) -> Iterator[str]:
+    """So many names as uuid4 gives them, for a tenth of its time."""
+    digits = os.urandom(16 * count).hex()
+    for at in range(0, len(digits), 32):
+        a, b, c, d, e = (digits[at + start : at + end] for start, end in _UUID_PARTS)
+        yield f"{a}-{b}-4{c}-a{d}-{e}"

@@ -372,7 +372,7 @@ class RunFolder:
 
 def _record(outcomes: Sequence[Outcome]) -> bytes:
     ordered = sorted(outcomes, key=lambda one: one.index)
-    return _lines([replace(one, prompts=()) for one in ordered])
+    return _lines([replace(one, prompts=()) if one.prompts else one for one in ordered])
 
 
 def _lines(outcomes: Sequence[Outcome]) -> bytes:

@@ -6,6 +6,9 @@ import json
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic_core import from_json
 
 from batchq.errors import PlanError, StoreError
 from batchq.plan import Item
@@ -76,7 +79,7 @@ def read_batch(files: Files, step: int, number: int, size: int) -> Sequence[Item
     )
     lines = files.read_range(_items_path(step), start, end).split(b"\n")[:-1]
     try:
-        rows = [json.loads(line) for line in lines]
+        rows = [_read(line) for line in lines]
         items = [Item(row["id"], row["index"], row["data"]) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
         raise _broken(files, step, str(error)) from error
@@ -100,6 +103,13 @@ def forget(files: Files, step: int) -> None:
     """Removes a step's items, so that others can be frozen."""
     files.remove(_offsets_path(step))
     files.remove(_items_path(step))
+
+
+def _read(line: bytes) -> Any:
+    try:
+        return from_json(line)
+    except ValueError:  # broken, or half of a surrogate pair, which that does not take
+        return json.loads(line)
 
 
 def _broken(files: Files, step: int, reason: str) -> StoreError:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from pydantic_core import to_json as write_known
+
 from batchq.outcome import Json, Outcome
 from batchq.plan import OutputSpec
 from batchq.store import frozen
@@ -83,7 +85,7 @@ def _write_packed(
         if stats := stats_of(outcome):
             line["stats"] = stats
         if len(line) > 1:
-            lines.append(to_json(line) + b"\n")
+            lines.append(write_known(line) + b"\n")
         if outcome.prompts:
             prompts[outcome.item_id] = prompt_text(outcome.prompts)
     found = {_packed_path(step, "items", batch): b"".join(lines)}

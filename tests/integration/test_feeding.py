@@ -61,6 +61,7 @@ def waits(item):
 
 @pytest.fixture
 def tasks(tmp_path: Path, monkeypatch) -> Iterator[Any]:
+    monkeypatch.setattr(feeding, "FEED_S", 60.0)  # the first item imports, on a slow machine
     (tmp_path / "feeding_tasks.py").write_text(TASKS)
     monkeypatch.syspath_prepend(str(tmp_path))
     import feeding_tasks
