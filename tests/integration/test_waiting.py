@@ -47,6 +47,32 @@ def test_an_exhausted_provider_keeps_no_item_of_another_from_running(
     assert use.granted < 6
 
 
+def test_a_slow_provider_with_a_cap_leaves_slots_to_a_fast_one(cluster, simulator) -> None:
+    slow, fast = simulator(latency_ms=6_000).url, simulator().url
+    cluster.coordinator()
+    cluster.worker("-Q", "batchq.llm", "-P", "threads", "-c", "90")
+
+    def manifest(name: str, url: str, items: int, limits: str) -> str:
+        return f"""
+            name: {name}
+            providers:
+              {name}: {{kind: openai, base_url: "{url}", model: m, limits: {limits}}}
+            steps:
+              - {{name: ask, input: {{generate: {items}}}, prompt: "Say\\n{{number}}",
+                 batch_size: {items}}}
+            """
+
+    held = cluster.submit(manifest("slow", slow, 180, "{concurrency: 2}"))
+    ledger = cluster.services.ledger
+    cluster.wait_for(lambda: _away(cluster, held.run), "items wait elsewhere", 30)
+    quick = cluster.submit(manifest("fast", fast, 60, "{}"))
+    folder = cluster.finish(quick)
+
+    assert folder.summary(1).ok == 60
+    assert ledger.counters(held.run, 1)["ok"] < 10, "the slow calls have hardly begun"
+    control.stop(held.run, RunState.CANCELLED, "enough", cluster.services)
+
+
 def test_a_run_under_a_tight_limit_says_so_and_pauses_although_items_wait_elsewhere(
     cluster, simulator, monkeypatch
 ) -> None:
