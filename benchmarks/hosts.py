@@ -11,6 +11,7 @@ time on each host; `noop` items do nothing. `--items` are those of one host.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -32,6 +33,7 @@ from batchq.settings import load_settings
 LATENCY_MS = 200
 LOOK_EVERY_S = 0.05
 UP_WITHIN_S, DONE_WITHIN_S = 90.0, 900.0
+NETWORKS = itertools.count()
 HEADS = (
     "items",
     "hosts",
@@ -63,7 +65,8 @@ def ip(*arguments: str) -> None:
 @contextmanager
 def network(count: int) -> Iterator[tuple[str, list[str]]]:
     """Namespaces on one switch; gives the address of this machine on it, and their names."""
-    switch, net = f"bq{os.getpid()}", f"10.213.{os.getpid() % 250}"
+    number = next(NETWORKS)  # the last one's cables may not all be gone
+    switch, net = f"bq{os.getpid() % 10000}n{number}", f"10.213.{(os.getpid() + number) % 250}"
     names = [f"{switch}h{number}" for number in range(count)]
     with ExitStack() as stack:
         ip("link", "add", switch, "type", "bridge")
