@@ -11,9 +11,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from batchq.errors import BadRequest, ProviderError, StoreError, UploadQuotaUsedUp
+from batchq.errors import (
+    BadRequest,
+    ConnectionFailed,
+    ProviderError,
+    ServerFailed,
+    StoreError,
+    UploadQuotaUsedUp,
+)
 from batchq.plan import ProviderSpec
 from batchq.providers.failures import failure, read_json
 from batchq.providers.http import Answer, download, get, never, post, post_file
@@ -21,6 +28,9 @@ from batchq.providers.results import Results
 
 CLOCK_SLACK_S = 3600.0
 """How far back a list is read beyond the moment that is looked for: clocks are wrong at times."""
+TRIES = 3
+"""So often is asked at once, of a provider that fails now and then."""
+T = TypeVar("T")
 _ENQUEUED = re.compile(
     r"enqueued.{0,20}\btokens?\b|\btoken_limit_exceeded\b|\bbatch\b.{0,60}\bqueue\b", re.I | re.S
 )
@@ -37,8 +47,12 @@ class Wire:
 
     def get(self, path: str) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Gets an object, and the headers that came with it."""
-        answer = get(self.base_url + path, self.headers, self.provider.timeout_s)
-        return read_json(answer, self.provider, self.key), answer.headers
+
+        def ask() -> tuple[dict[str, Any], Mapping[str, str]]:
+            answer = get(self.base_url + path, self.headers, self.provider.timeout_s)
+            return read_json(answer, self.provider, self.key), answer.headers
+
+        return _insist(ask)
 
     def post(self, path: str, body: Any = None) -> dict[str, Any]:
         """Posts JSON and gets an object."""
@@ -71,13 +85,28 @@ class Wire:
     def fetched(self, path: str, is_enough: Callable[[bytes], bool] = never) -> Iterator[Results]:
         """Gets a file of results; raises ProviderError if nothing of it is to be had."""
         with _temporary_file() as file:
-            url = self.base_url + path
-            got = download(url, self.headers, file, self.provider.timeout_s, is_enough=is_enough)
-            if got.answer.status != 200:
-                raise failure(got.answer, self.provider, self.key)
+
+            def ask() -> bool:
+                url, timeout_s = self.base_url + path, self.provider.timeout_s
+                got = download(url, self.headers, file, timeout_s, is_enough=is_enough)
+                if got.answer.status != 200:
+                    raise failure(got.answer, self.provider, self.key)
+                return got.is_whole
+
+            is_whole = _insist(ask)
             with _told():
                 file.seek(0)
-            yield Results(file, got.is_whole)
+            yield Results(file, is_whole)
+
+
+def _insist(ask: Callable[[], T]) -> T:
+    """Asks again at once what changes nothing: the next look may be a minute away."""
+    for _ in range(TRIES - 1):
+        try:
+            return ask()
+        except (ConnectionFailed, ServerFailed):
+            continue
+    return ask()
 
 
 @contextmanager

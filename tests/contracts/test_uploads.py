@@ -396,6 +396,17 @@ def test_a_provider_that_is_down_is_told_as_online(uploads, spec, server) -> Non
         uploads.create(replace(spec, base_url=url), TAG, lines_of(spec, 2))
 
 
+def test_one_failure_of_a_question_is_not_the_last_word(uploads, spec, server) -> None:
+    upload = uploads.create(spec, TAG, lines_of(spec, 3))
+    server.control(batch_error_rate=0.3)
+
+    polls = [uploads.poll(spec, upload.id) for _ in range(10)]
+    answers = list(uploads.answers(spec, upload.id, SCHEMA))
+
+    assert {poll.state for poll in polls} == {"ended"}
+    assert len(answers) == 3
+
+
 def test_a_provider_that_takes_nothing_in_is_not_waited_for(uploads, spec) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{silent.getsockname()[1]}"
