@@ -17,7 +17,7 @@ MAY_FEED = "may_feed"
 
 def is_light(step: StepPlan) -> bool:
     """Whether items of a step may share a round trip: functions that nothing is measured of, that
-    take no limit's turn and no host's place, and may run again if their process dies.
+    take no limit's turn and no host's place.
     """  # noqa: D205 (one sentence)
     spec = step.spec
     return (
@@ -25,7 +25,6 @@ def is_light(step: StepPlan) -> bool:
         and spec.stats is None
         and spec.resources is None
         and not spec.providers
-        and spec.retry.max_retries > 0
     )
 
 
