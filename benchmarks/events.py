@@ -56,7 +56,7 @@ def cluster(folder: Path) -> Iterator[Services]:
         "BATCHQ_BROKER_URL": server.url,
         "BATCHQ_HOME": str(settings.home),
         "BATCHQ_TASKS": '["noop_tasks"]',
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
     }
     argvs = [
         [*WORKER, "-Q", "batchq.control", "-P", "threads", "-c", "1", "-l", "error"],

@@ -2,8 +2,11 @@
 
     python benchmarks/pages.py [--runs 10000] [--items 1000000] [--open 50]
 
-The catalog is made up: rows are written into it, not run. A run that goes on has its counters in a
-real Redis. No answer is taken twice from what the server remembers for a second.
+The catalog is made up: rows are written into it, not run. The run of many items is looked at three
+times: while it goes on, with counters in a real Redis, nine tenths done; after it was killed, told
+from its folder; and when all of it is done. Of its batches those that a page reads have outcomes in
+their record, the others are empty files. No answer is taken twice from what the server remembers
+for a second.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +32,8 @@ from sqlalchemy import insert
 
 from batchq.embedded.server import start_redis
 from batchq.manifest.loader import load_manifest
-from batchq.outcome import Summary, Usage
+from batchq.outcome import Attempt, Outcome, State, Summary, Usage
+from batchq.plan import encode
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
 from batchq.ports import RunInfo, RunRecord, RunState, iso
@@ -85,23 +92,62 @@ def make_big(folder: Path, services: Services, number: int) -> RunInfo:
     with engine.execution_options(is_write=True).begin() as connection:
         for first in range(0, done, 20_000):
             connection.execute(
-                insert(items), [_item(info.run, at) for at in range(first, first + 20_000)]
+                insert(items),
+                [_item(info.run, at) for at in range(first, min(done, first + 20_000))],
             )
         connection.execute(
             insert(batches), [_batch(info.run, at, began) for at in range(done // BATCH)]
         )
-    records = Path(open_folder(info.folder).files.full("state/01_batches"))
-    records.mkdir(parents=True)
-    for at in range(done // BATCH):
-        (records / f"{at:06}.jsonl").touch()
+    put_records(info, 0, done // BATCH)
     return info
+
+
+def put_records(info: RunInfo, first: int, end: int) -> None:
+    """Makes the files of batches; the first and the last one have outcomes in them."""
+    folder, step = open_folder(info.folder), info.plan.steps[0]
+    records = Path(folder.files.full("state/01_batches"))
+    records.mkdir(parents=True, exist_ok=True)
+    for at in range(first, end):
+        if at in (first, end - 1):
+            folder.write_batch(1, at, [_outcome(at * BATCH + n) for n in range(BATCH)], step.output)
+        else:
+            (records / f"{at:06}.jsonl").touch()
+
+
+def _outcome(index: int) -> Outcome:
+    at = time.time()
+    tries = (Attempt(1, at - 1, 1.0),)
+    return Outcome(
+        str(index), index, State.OK, output={"n": index}, started_at=at - 1, ended_at=at,
+        attempts=tries, usage=Usage(1, 100, 20, 50_000),
+    )  # fmt: skip
+
+
+def complete(info: RunInfo, services: Services, number: int) -> None:
+    """Writes the rest of a run, as if it had come to its end."""
+    done, began = number * 9 // 10, time.time() - 400
+    engine = open_engine(services.settings.effective_catalog_url)
+    with engine.execution_options(is_write=True).begin() as connection:
+        connection.execute(insert(items), [_item(info.run, at) for at in range(done, number)])
+        rest = range(done // BATCH, number // BATCH)
+        connection.execute(insert(batches), [_batch(info.run, at, began) for at in rest])
+    put_records(info, done // BATCH, number // BATCH)
+    folder = open_folder(info.folder)
+    summary = Summary(number * 49 // 50, number // 50, usage=Usage(number, number, number, 10**10))
+    folder.files.write("state/01_done.json", encode(summary))
+    record = replace(
+        services.catalog.runs("big")[0], state=RunState.COMPLETED, summary=summary,
+        ended_at=iso(time.time()), duration_s=3600.0,
+    )  # fmt: skip
+    folder.write_metadata(record, info.plan, {1: summary})
+    services.catalog.put_run(record)
 
 
 def _item(run: str, index: int) -> dict[str, object]:
     failed = index % 50 == 7
     return {
         "run": run, "step": 1, "item_index": index, "batch": index // BATCH,
-        "item_id": f"item_{index:07}", "state": "failed" if failed else "ok",
+        "item_id": str(index), "state": "failed" if failed else "ok",
         "kind": "timeout" if failed else "", "error": f"no answer in {index} s" if failed else "",
         "attempts": 1, "input_tokens": 100, "output_tokens": 20, "cost_nusd": 50_000,
         "duration_ms": 200 + index % 977,
@@ -191,50 +237,79 @@ def measure(folder: Path, chosen: argparse.Namespace) -> None:
     go_on(info, services, chosen.items)
     services.catalog.put_run(replace(services.catalog.runs("big")[0], items=chosen.items))
     print(f"made up in {time.perf_counter() - began:.0f} s")
-    env = {"BATCHQ_BROKER_URL": server.url, "BATCHQ_HOME": str(local.home), "PATH": ""}
+    env = {"BATCHQ_HOME": str(local.home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    with web(folder, {**env, "BATCHQ_BROKER_URL": server.url}) as (url, process):
+        report("goes on", url, process, {**list_cases(chosen), **run_cases(chosen, 9)})
+        share = open_pages(url, "/runs/big@v0", chosen.open, process, 6.0)
+        print(f"{chosen.open} open pages of one run that goes on: {share:.0%} of a core")
+    server.stop()
+    with web(folder, env) as (url, process):
+        report("was killed", url, process, {"run": run_cases(chosen, 9)["run"]})
+        complete(info, services, chosen.items)
+        report("is complete", url, process, run_cases(chosen, 10))
+
+
+@contextmanager
+def web(folder: Path, env: dict[str, str]) -> Iterator[tuple[str, psutil.Process]]:
+    """The pages, and their process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "batchq", "web", "--port", "0"],
         env=env, cwd=folder, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        url = process.stderr.readline().split(" at ")[1].strip().rstrip("/")
-        report(url, chosen, process)
+        line = process.stderr.readline()
+        assert " at http" in line, line + process.stderr.read()
+        url = line.split(" at ")[1].strip().rstrip("/")
+        yield url, psutil.Process(process.pid)
     finally:
         process.terminate()
         process.communicate()
-        server.stop()
 
 
-def report(url: str, chosen: argparse.Namespace, process: subprocess.Popen[str]) -> None:
-    turns, run = chosen.turns, "/runs/big@v0"
-    last = chosen.items * 9 // 10 - 150
-    error = f"{run}/items?state=failed&text="
-    cases = {
+def list_cases(chosen: argparse.Namespace) -> dict[str, list[str]]:
+    turns = chosen.turns
+    return {
         "runs, each page for the first time": [f"/runs?page={at}" for at in range(2, turns + 2)],
         "runs, filtered by text": [f"/runs?text=note {at}" for at in range(turns)],
-        "run that goes on": [f"{run}?n={at}" for at in range(turns)],
-        "items, pages": [f"{run}/items?after=1.{at * 50_000}" for at in range(turns)],
+    }
+
+
+def run_cases(chosen: argparse.Namespace, tenths: int) -> dict[str, list[str]]:
+    turns, run = chosen.turns, "/runs/big@v0"
+    last = chosen.items * tenths // 10 - 150
+    step = max(1, (last - 100) // turns)
+    error = f"{run}/items?state=failed&text="
+    return {
+        "run": [f"{run}?n={at}" for at in range(turns)],
+        "items, pages": [f"{run}/items?after=1.{at * step}" for at in range(turns)],
         "items, the last page": [f"{run}/items?after=1.{last + at}" for at in range(turns)],
         "items that failed": [f"{run}/items?state=failed&after=1.{at * 9}" for at in range(turns)],
-        "items, by an id at the end": [f"{run}/items?text=item_{last + at:07}" for at in range(3)],
+        "items, 200,000 searched for an id": [f"{run}/items?text={last + at}" for at in range(3)],
         "items, by text of an error": [f"{error}{last + at} s" for at in range(3)],
         "item, one of the first": [f"{run}/item?id={at}" for at in range(1, 4)],
         "item, one of the last": [f"{run}/item?id={last + at}" for at in range(3)],
-    }  # fmt: skip
+    }
+
+
+def report(state: str, url: str, process: psutil.Process, cases: dict[str, list[str]]) -> None:
+    """Measures pages while the large run is in a state: time, and the server's CPU time."""
     told = {}
+    print(f"-- a run that {state}")
     for name, paths in cases.items():
-        found = []
+        found, worked = [], []
         for path in paths:
+            before = process.cpu_times()
             found += times_ms(url, [path])
-            if name.startswith("run "):
+            after = process.cpu_times()
+            worked.append(1000 * (after.user + after.system - before.user - before.system))
+            if name == "run":
                 time.sleep(1.5)  # what was read is remembered for a second
-        told[name] = found
+        middle, cpu = statistics.median(found), statistics.median(worked)
+        told[name] = [round(middle, 1), round(cpu, 1)]
         most = f"{min(found):.0f} to {max(found):.0f}"
-        print(f"{name:36} {statistics.median(found):6.0f} ms median, {most}")
-    share = open_pages(url, run, chosen.open, psutil.Process(process.pid), 6.0)
-    print(f"{chosen.open} open pages of one run that goes on: {share:.0%} of a core")
-    print(json.dumps({name: round(statistics.median(found), 1) for name, found in told.items()}))
+        print(f"{name:36} {middle:6.0f} ms median, {most}; {cpu:.0f} ms of CPU", flush=True)
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class BatchqApp(Celery):
     """A Celery app that knows its settings, and makes the process's services when first asked."""
 
     amqp_cls = "batchq.queue.transport:Amqp"
+    events_cls = "batchq.queue.events:Events"
     settings: Settings
     _services: Services | None = None
 
