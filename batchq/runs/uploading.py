@@ -7,10 +7,9 @@ run folder before it is done, and what came of it after, so that any other coord
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -39,8 +38,24 @@ MOST_READS = 5
 """Results that are cut off are read so often; then what is missing in them is missing."""
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaWait:
+    """How often in a row a provider had no room for an upload, and when it is asked again."""
+
+    tries: int = 0
+    until: float = 0.0
+
+
+@dataclass
+class Patience:
+    """What one process waits for, by run and step; `tries` are failures in a row."""
+
+    tries: Counter[tuple[str, int]] = field(default_factory=Counter)
+    quotas: dict[tuple[str, int], QuotaWait] = field(default_factory=dict)
+
+
 class Uploader:
-    """One look at the uploads of one step of a run; `tries` counts failures in a row by step."""
+    """One look at the uploads of one step of a run."""
 
     def __init__(
         self,
@@ -48,10 +63,10 @@ class Uploader:
         step: StepPlan,
         services: Services,
         folder: RunFolder,
-        tries: Counter[tuple[str, int]],
-        clock: Callable[[], float] | None = None,
+        patience: Patience,
+        clock: Callable[[], float],
     ) -> None:
-        self.step, self.folder, self.clock = step, folder, clock or time.time
+        self.step, self.folder, self.clock = step, folder, clock
         self.run, self.number, self.name = info.run, step.spec.number, step.spec.name
         self.ledger, self.told = services.ledger, services.uploads
         self.store = UploadStore(folder, self.number)
@@ -61,7 +76,8 @@ class Uploader:
         self.provider = self.stage.provider
         self.wire = services.upload_provider(self.provider.kind)
         self.loader = Loader(info, step, spec, services, folder, self.store)
-        self._tries, self._key = tries, (self.run, self.number)
+        self._key = (self.run, self.number)
+        self._tries, self._quotas = patience.tries, patience.quotas
         self._note = ""
         self._seen: dict[int, Upload] = {}
         self._online_by = float("inf")
@@ -96,11 +112,9 @@ class Uploader:
             self.loader.settle(upload.intent.tag, upload.ended.usage)
             return None
         try:
-            wait_s: float | None
             if upload.created is None:
-                wait_s = self._make_again(upload, is_wanted=is_wanted)
-            else:
-                wait_s = self._follow(upload, upload.created, is_wanted=is_wanted)
+                return self._make_again(upload, is_wanted=is_wanted)
+            wait_s = self._follow(upload, upload.created, is_wanted=is_wanted)
         except ProviderError as error:
             return self._bear(error, upload)
         self._tries.pop(self._key, None)
@@ -111,6 +125,8 @@ class Uploader:
         intent = upload.intent
         left_s = intent.tried_at + SETTLE_S - self.clock()
         if left_s > 0:
+            if self._tries[self._key]:
+                self._note = f"{self.provider.name}: does not answer"
             return left_s
         known = self.store.known_ids()
         found = self.wire.find(self.provider, intent.tag, intent.at, intent.lines, known)
@@ -136,6 +152,7 @@ class Uploader:
                 log.warning("upload %s was made twice: %s is cancelled", intent.tag, made.id)
                 self.wire.cancel(self.provider, made.id)
             return 0.0
+        self._tries.pop(self._key, None)
         self._log("upload created", upload=made.id, lines=intent.lines)
         return 0.0
 
@@ -173,6 +190,9 @@ class Uploader:
         self.loader.settle(upload.intent.tag, ended.usage, is_due=True)
         made = upload.created.id if upload.created else ""
         self._log("upload ended", {**delivery.counts}, upload=made, reason=reason)
+        self._quotas.pop(self._key, None)
+        if most := self.store.most_lines():
+            self.store.note_most_lines(2 * most)
         self.ledger.look_at(self.run)
 
     # What goes wrong.
@@ -201,7 +221,7 @@ class Uploader:
         return retry_after_s(self._tries[self._key] - 1)
 
     def _wait_for_quota(self, upload: KeptUpload, error: ProviderError) -> float:
-        """Waits until others have ended; where there are none, a smaller upload may fit."""
+        """Waits until others have ended; where none of ours are, a smaller one may fit, too."""
         if upload.created is None:
             self._drop(upload.intent)
         else:
@@ -209,8 +229,17 @@ class Uploader:
             self.loader.settle(upload.intent.tag, Usage())
         if not any(one.is_running for one in self.store.all()):
             self.store.note_most_lines(max(1, upload.intent.lines // 2))
-        self._note = f"{self.provider.name} batch quota"
-        return self._later()
+        before = self._quotas.get(self._key, QuotaWait())
+        wait_s = retry_after_s(before.tries)
+        self._quotas[self._key] = QuotaWait(before.tries + 1, self.clock() + wait_s)
+        return self._until_quota()
+
+    def _until_quota(self) -> float:
+        """How long no upload is made, as the provider had no room for the last one."""
+        wait_s = self._quotas.get(self._key, QuotaWait()).until - self.clock()
+        if wait_s > 0:
+            self._note = f"{self.provider.name} batch quota"
+        return max(0.0, wait_s)
 
     def _reject(self, upload: KeptUpload, error: ProviderError) -> float | None:
         """Takes note that a provider refused an upload whole: nothing of it was worked at."""
@@ -271,6 +300,8 @@ class Uploader:
 
     def _make_next(self, uploads: Sequence[KeptUpload]) -> float | None:
         """Makes the next upload, if there are items for one and the provider has room for it."""
+        if wait_s := self._until_quota():
+            return wait_s
         found = self.loader.next(uploads, self.wire.limits(self.provider), self.clock())
         self._note = self._note or found.note
         if found.intent is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from batchq.errors import BatchqError, ProviderError, QueueError
@@ -12,7 +12,7 @@ from batchq.host.logs import log_context
 from batchq.ledger import keys
 from batchq.ports import RunInfo, RunState
 from batchq.runs.life import open_folder
-from batchq.runs.uploading import Uploader
+from batchq.runs.uploading import Patience, Uploader
 from batchq.store.uploads import UploadStore
 
 if TYPE_CHECKING:
@@ -42,12 +42,19 @@ def cancel_left(info: RunInfo, services: Services) -> None:
                 log.warning("upload %s could not be cancelled: %s", upload.created.id, error)
 
 
-class Uploads:
-    """What a coordinator process knows of its looks: failures in a row, by run and step."""
+def _now() -> float:
+    return time.time()
 
-    def __init__(self, services: Services) -> None:
+
+class Uploads:
+    """Looks at uploads in one coordinator process; `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self, services: Services, clock: Callable[[], float] = lambda: time.time()
+    ) -> None:
         self.services = services
-        self.tries: Counter[tuple[str, int]] = Counter()
+        self.clock = clock
+        self.patience = Patience()
 
     def look_at_due(self, now: float) -> bool:
         """Looks at the runs whose uploads are due; says whether there were any."""
@@ -73,7 +80,7 @@ class Uploads:
         if wait_s is None:
             uploads.leave(run)
         else:
-            uploads.look_again(run, time.time() + wait_s)
+            uploads.look_again(run, self.clock() + wait_s)
 
     def _look(self, run: str) -> float | None:
         info = self.services.info(run)
@@ -82,7 +89,7 @@ class Uploads:
         folder = open_folder(info.folder)
         done = folder.done_steps()
         waits = [
-            Uploader(info, step, self.services, folder, self.tries).look()
+            Uploader(info, step, self.services, folder, self.patience, self.clock).look()
             for step in info.plan.steps
             if step.spec.mode != "online"
             and step.spec.number not in done

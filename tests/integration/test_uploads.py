@@ -53,8 +53,10 @@ class World:
 
     app: BatchqApp
     info: RunInfo
-    uploads: Uploads
     late_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.uploads = Uploads(self.app.services, lambda: time.time() + self.late_s)
 
     @property
     def store(self) -> UploadStore:
@@ -107,7 +109,7 @@ def begin(tmp_path: Path, redis_url: str, provider: str) -> Callable[..., World]
         app = make_app(Settings(broker_url=redis_url, home=tmp_path / ".batchq"))
         info = create_run(make_plan(load_manifest(path)), "{}", app.services, now=time.time())
         control.start(info, app.services)
-        return World(app, info, Uploads(app.services))
+        return World(app, info)
 
     return begin
 
@@ -166,14 +168,19 @@ def test_a_refused_upload_lets_a_run_of_auto_go_online(begin: Callable[..., Worl
 def test_a_used_up_quota_is_waited_for_and_told(begin: Callable[..., World]) -> None:
     world = begin("batch", batch_queue_tokens=6)
 
-    world.look(times=12)
+    world.look(times=2)
+    (waits,) = world.app.services.uploads.told(world.info.run)
+    for _ in range(8):
+        world.late_s += 700
+        world.look()
 
     (told,) = world.app.services.uploads.told(world.info.run)
     made = [one for one in world.store.all() if one.ended and one.ended.state == "ended"]
     assert world.state is RunState.RUNNING
-    assert world.store.most_lines() in (1, 2)
-    assert made, "smaller ones fit"
-    assert told.note in ("", "sim batch quota")
+    assert waits.note == "sim batch quota"
+    assert [one.intent.lines for one in made][:1] == [2]
+    assert sum(one.intent.lines for one in made) == 5
+    assert told.note == ""
 
 
 def test_a_paused_run_leaves_its_uploads_and_reads_them_when_it_goes_on(
