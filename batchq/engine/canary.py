@@ -8,6 +8,7 @@ from typing import Any
 from batchq.outcome import Outcome, Usage
 from batchq.plan import Canary, Plan, StepPlan
 from batchq.planning.estimate import CALL_S, TASK_S
+from batchq.planning.pricing import FREE
 from batchq.ports import CanaryReport, Progress
 from batchq.text.amounts import count, duration, money
 
@@ -43,7 +44,7 @@ def judge_canary(plan: Plan, outcomes: Sequence[Outcome], total: int) -> CanaryR
     latency_s = _latency_s(outcomes)
     rest = _rest(outcomes, total - len(outcomes))
     later = plan.steps[1:]
-    cost_usd = _cost_usd(outcomes, rest, later)
+    cost_usd = _cost_usd(step, outcomes, rest, later)
     rest += sum((Usage(one.calls, one.input_tokens, one.output_tokens) for one in later), Usage())
     return CanaryReport(
         state=_verdict(canary, failed),
@@ -93,12 +94,22 @@ def _rest(outcomes: Sequence[Outcome], items: int) -> Usage:
     )
 
 
-def _cost_usd(outcomes: Sequence[Outcome], rest: Usage, later: Sequence[StepPlan]) -> float | None:
+def _cost_usd(
+    step: StepPlan, outcomes: Sequence[Outcome], rest: Usage, later: Sequence[StepPlan]
+) -> float | None:
     unknown = any(one.usage.unpriced_calls for one in _paid(outcomes))
-    costs = [one.cost_usd for one in later]
-    if unknown or None in costs:
+    costs, share = [one.cost_usd for one in later], _share(step)
+    if unknown or share is None or None in costs:
         return None
-    return round(rest.cost_usd + sum(cost or 0.0 for cost in costs), 9)
+    return round(rest.cost_usd * share + sum(cost or 0.0 for cost in costs), 9)
+
+
+def _share(step: StepPlan) -> float | None:
+    """What the others cost of what the first ones did, which go online; None if nobody knows."""
+    provider = step.spec.stages[0].provider
+    if step.spec.mode == "online" or provider is None or provider.prices is None:
+        return 1.0
+    return 1.0 if provider.prices == FREE else provider.prices.batch
 
 
 def _rest_s(step: StepPlan, latency_s: float, items: int) -> float:

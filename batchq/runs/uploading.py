@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from batchq.engine.uploading import LAST_LOOK_S, look_after_s, retry_after_s
+from batchq.engine.uploading import FIRST_LOOK_S, LAST_LOOK_S, look_after_s, retry_after_s
 from batchq.errors import AuthFailed, ProviderError, ResultsCutOff, UploadQuotaUsedUp
 from batchq.outcome import Usage
 from batchq.plan import StepPlan
@@ -102,7 +102,7 @@ class Uploader:
             waits.append(self._make_next(self.store.all()))
         self._tell()
         wait_s = min((wait for wait in waits if wait is not None), default=None)
-        return wait_s and min(wait_s, max(0.0, self._online_by - self.clock()))
+        return wait_s and min(wait_s, max(FIRST_LOOK_S, self._online_by - self.clock()))
 
     # One upload.
 
@@ -288,7 +288,9 @@ class Uploader:
         """How many items of the step have neither an outcome nor an answer, at most."""
         counters = self.ledger.counters(self.run, self.number)
         done = counters.get("ok", 0) + counters.get("failed", 0)
-        came = sum(one.ended.answered for one in uploads if one.ended is not None)
+        round_ = self.store.round()
+        here = [one.ended for one in uploads if one.intent.round == round_]
+        came = sum(ended.answered for ended in here if ended is not None)
         return max(0, counters.get("total", 0) - max(done, came))
 
     def _go_online(self, reason: str) -> None:

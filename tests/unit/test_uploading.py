@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from batchq.engine.canary import judge_canary
 from batchq.engine.uploading import (
     Bounds,
     Load,
@@ -14,7 +17,9 @@ from batchq.engine.uploading import (
     retry_after_s,
     tag_of,
 )
-from batchq.outcome import Usage
+from batchq.manifest.loader import load_manifest
+from batchq.outcome import Outcome, State, Usage
+from batchq.planning.planner import make_plan
 from batchq.planning.uploads import online_by
 
 HOUR_S = 3600.0
@@ -69,3 +74,22 @@ def test_the_rest_goes_online_while_there_is_time_for_it_and_for_a_cancel() -> N
 
     assert online_by(begun, deadline, rest_s=HOUR_S) == deadline - 1.25 * HOUR_S - 600.0
     assert online_by(0.0, 20.0, rest_s=4.0) == 20.0 - 5.0 - 2.0
+
+
+@pytest.mark.parametrize(("mode", "share"), [("online", 1.0), ("batch", 0.5)])
+def test_what_the_others_cost_after_a_canary_is_the_price_of_their_way(
+    tmp_path: Path, mode: str, share: float
+) -> None:
+    (tmp_path / "m.yaml").write_text(f"""\
+name: up
+canary: {{items: 2}}
+providers: {{s: {{kind: simulator, prices: {{input_per_1m: 2, output_per_1m: 8}}}}}}
+steps:
+  - {{name: ask, input: {{generate: 10}}, prompt: "Say {{number}}\\n.", mode: {mode}}}
+""")
+    plan = make_plan(load_manifest(tmp_path / "m.yaml"))
+    first = [Outcome(str(i), i, State.OK, usage=Usage(1, 10, 5, 1_000)) for i in range(2)]
+
+    report = judge_canary(plan, first, 10)
+
+    assert report.rest_cost_usd == pytest.approx(8 * 1e-6 * share)
