@@ -26,6 +26,10 @@ from batchq.text.files import decode, read_text
 from batchq.text.tabular import read_parquet
 
 _BINARY_PROBE = 8192
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""No item is as long (`store.frozen`), and a file without line ends is not read into memory."""
+MAX_JSON_BYTES = 1024 * 1024 * 1024
+"""A larger file of one JSON document would take ten times as much memory."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "true or false"), (dict, "an object"), (str, "a text"), (int, "a number"),
@@ -104,6 +108,11 @@ def _loads_slowly(text: str) -> Json:
 
 
 def _from_json(path: Path, name: str, *, is_whole: bool) -> Iterator[Row]:
+    if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
+        raise PlanError(
+            f"{name}: {path.stat().st_size:,} bytes are too many for one JSON document, which is "
+            "read whole; save one object a line as .jsonl, which is read line by line"
+        )
     text = read_text(path, name)
     if not text.strip():
         raise PlanError(f"{name}: the file is empty; expected a JSON array")
@@ -138,7 +147,12 @@ def _lines(path: Path, name: str) -> Iterator[str]:
     """The lines of a file with their ends; raises PlanError at the first that is not UTF-8."""
     offset = 0
     with _open(path, name) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
+            if len(line) == MAX_LINE_BYTES:
+                raise PlanError(
+                    f"{name}:{number}: the line has {MAX_LINE_BYTES:,} bytes or more; each item "
+                    "belongs on a line of its own"
+                )
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:

@@ -257,3 +257,12 @@ def test_a_function_that_is_not_there_is_told_apart_from_its_module(tmp_path: Pa
         list(read_items(InputSpec("py:only_g:f"), tmp_path))
     with pytest.raises(PlanError, match="cannot import no_such_module_here"):
         list(read_items(InputSpec("py:no_such_module_here:f"), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv", "in.json"])
+def test_a_file_of_5_gb_without_a_line_end_is_refused_and_not_read_into_memory(tmp_path, name):
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(5 * 10**9)  # a hole: it takes no room on the disk
+
+    with pytest.raises(PlanError, match=r"each item belongs on a line|read line by line"):
+        list(read_items(InputSpec(source=name), tmp_path))
