@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -115,6 +116,7 @@ def main() -> None:
     known = {case.name for case in CASES}
     if unknown := [name for name in given.cases if name not in known]:
         parser.error(f"no case {unknown[0]}; there are {', '.join(sorted(known))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that was started
     for case in chosen(given.cases, given):
         print(f"{case.name}: {case.title}", flush=True)
         turns, versions = run_case(case)

@@ -1,11 +1,12 @@
 """Several hosts on one Redis that is near or far: items/s a host, and what an item costs Redis.
 
-    hosts.py [--hosts 1 4] [--delays 0 1 20] [--slots 20] [--items 400] [--work call noop]
+    hosts.py [--hosts 1 4] [--delays 0 1 20] [--slots 8] [--items 200] [--work call noop] [--write]
 
 A host is a network namespace with one batchq worker, which needs the rights of root; the way to
 Redis and back takes the delay, in milliseconds, by slow_line.py. Redis and the coordinator are on
 this machine. `call` items are calls of 200 ms to a server that is as near as ever, `--slots` at a
-time on each host; `noop` items do nothing. `--items` are those of one host.
+time on each host; `noop` items do nothing. `--items` are those of one host. `--write` puts the
+table into docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+import table
 from turns import HERE, Idle, Redis, SlowServer, cpu_s
 
 import batchq
@@ -32,7 +36,8 @@ from batchq.settings import load_settings
 
 LATENCY_MS = 200
 LOOK_EVERY_S = 0.05
-UP_WITHIN_S, DONE_WITHIN_S = 90.0, 900.0
+UP_WITHIN_S, DONE_WITHIN_S = 240.0, 900.0
+PAGE = HERE.parent / "docs" / "scaling.md"
 NETWORKS = itertools.count()
 HEADS = (
     "items",
@@ -43,6 +48,7 @@ HEADS = (
     "of slots / latency",
     "CPU ms an item",
     "Redis: CPU ms",
+    "a Redis is full at",
     "round trips",
     "commands",
     "KB an item",
@@ -50,16 +56,19 @@ HEADS = (
 MANIFEST = """
 name: {name}
 config: {{output_dir: out}}
-providers: {{slow: {{kind: openai, model: m, base_url: "{url}/v1", api_key_env: KEY}}}}
+{more}
 steps:
   - {{name: all, input: {{generate: {items}}}, {work}, batch_size: 100,
      concurrent_batches: {window}}}
 """
+PROVIDER = "providers: {{slow: {{kind: openai, model: m, base_url: '{url}/v1', api_key_env: KEY}}}}"
 WORK = {"call": 'prompt: "Say something about\\nnumber {number}."', "noop": 'task: "work:noop"'}
 
 
 def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"`ip {' '.join(arguments)}`: {done.stderr.strip()}; hosts want root")
 
 
 @contextmanager
@@ -157,7 +166,8 @@ def measure(hosts: int, delay_ms: float, work: str, slots: int, items: int) -> l
         services = build_services(load_settings())
         _wait_until_up(services, hosts)
         window = max(2, -(-hosts * slots * 3 // 100))
-        values = {"work": WORK[work], "url": slow.url, "window": window}
+        more = PROVIDER.format(url=slow.url) if work == "call" else ""
+        values = {"work": WORK[work], "more": more, "window": window}
         for name, count in (("warm", 10 * hosts), ("measured", items * hosts)):
             path = folder / f"{name}.yaml"
             path.write_text(MANIFEST.format(name=name, items=count, **values))
@@ -175,6 +185,7 @@ def measure(hosts: int, delay_ms: float, work: str, slots: int, items: int) -> l
     return [
         *(work, str(hosts), f"{delay_ms:g}", f"{rate:.0f}", f"{rate / hosts:.0f}", share),
         *(f"{spent[0] / count * 1000:.2f}", f"{spent[1] / count * 1000:.2f}"),
+        f"{count / spent[1]:.0f}/s",
         *(f"{trips / count:.1f}", f"{commands / count:.1f}", f"{net_bytes / count / 1000:.1f}"),
     ]
 
@@ -205,18 +216,26 @@ def main() -> None:
     )
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--delays", type=float, nargs="+", default=[0.0, 1.0, 20.0])
-    parser.add_argument("--slots", type=int, default=20, help="of a host, for calls")
-    parser.add_argument("--items", type=int, default=400, help="of a host")
+    parser.add_argument("--slots", type=int, default=8, help="of a host, for calls")
+    parser.add_argument("--items", type=int, default=200, help="of a host")
     parser.add_argument("--work", nargs="+", choices=tuple(WORK), default=list(WORK))
+    parser.add_argument("--write", action="store_true", help="the table into docs/scaling.md")
     given = parser.parse_args()
-    print(f"| {' | '.join(HEADS)} |\n|{' --- |' * len(HEADS)}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # networks are to be taken down
+    lines = [f"| {' | '.join(HEADS)} |", f"|{' --- |' * len(HEADS)}"]
+    print("\n".join(lines), flush=True)
     for work in given.work:
         for hosts in given.hosts:
             for delay_ms in given.delays:
                 slots = given.slots if work == "call" else 2
                 cells = measure(hosts, delay_ms, work, slots, given.items)
-                print(f"| {' | '.join(cells)} |", flush=True)
-    print(f"load average {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} cores")
+                lines.append(f"| {' | '.join(cells)} |")
+                print(lines[-1], flush=True)
+    load = f"load average {psutil.getloadavg()[0]:.1f} at the end, on {psutil.cpu_count()} cores"
+    print(load)
+    if given.write:
+        date = f"{datetime.now(UTC):%d %B %Y}".lstrip("0")
+        table.put(PAGE, "\n".join([*lines, "", f"{date}, {load}.", ""]))
 
 
 if __name__ == "__main__":

@@ -80,10 +80,14 @@ def read() -> dict[str, Any]:
 
 def write_page() -> None:
     """Puts the tables between the marks of docs/benchmarks.md."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
+    put(PAGE, page(read()))
+
+
+def put(path: Path, made: str) -> None:
+    """Replaces what stands between the marks of a page."""
+    before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{page(read())}\n{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n\n{made}\n{END}{after}")
 
 
 def page(results: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from batchq.embedded.binary import find_redis_server
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".bench"
 LOOK_EVERY_S = 0.5
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 """Beyond the deadline of a job: what a side may take to start, or to say that it is late."""
 REDIS_CONF = """
 port {port}
@@ -132,7 +133,12 @@ class Running:
         self.log = log
         with log.open("wb") as errors:
             self.child = psutil.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=env,
+                start_new_session=True,  # so that all of it can be ended
             )
         self.versions: dict[str, str] = {}
 
@@ -164,13 +170,14 @@ class Running:
 
     def stop(self) -> None:
         """Lets it end its workers; what is left of them is ended here."""
-        left = self.processes()
         self.child.stdin.close()
-        with suppress(subprocess.TimeoutExpired, psutil.TimeoutExpired):
-            self.child.wait(40)
-        for process in left:
-            if process.is_running():
-                process.kill()
+        for patience_s in (5, 30):  # one that is at work reads no end of its input
+            with suppress(subprocess.TimeoutExpired, psutil.TimeoutExpired):
+                self.child.wait(patience_s)
+                break
+            self.child.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGKILL)
         self.child.stdout.close()
         self.child.wait()
 

@@ -24,7 +24,7 @@ from batchq.settings import load_settings
 
 BATCH, WINDOW = 500, 6
 LOOK_EVERY_S = 0.02
-UP_WITHIN_S = 60.0
+UP_WITHIN_S = 240.0
 MANIFEST = """
 name: {name}
 config: {{output_dir: out}}

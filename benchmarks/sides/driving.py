@@ -60,7 +60,7 @@ class Late(Exception):
 
 def serve(packages: tuple[str, ...], do: Callable[[Job], None]) -> None:
     """Answers questions until there are no more; to be called when the workers are on their way."""
-    do(Job("noop", WARM_UP, deadline_s=120))
+    do(Job("noop", WARM_UP, deadline_s=300))
     _say({"ready": {name: version(name) for name in packages}})
     for line in sys.stdin:
         asked = json.loads(line)
