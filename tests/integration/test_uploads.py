@@ -253,3 +253,21 @@ def test_a_budget_that_one_call_does_not_fit_lets_the_run_stand_still(
     assert uploads == []
     assert world.state is RunState.PAUSED
     assert "the budget of $0.001" in world.reason
+
+
+def test_results_that_stay_cut_off_are_read_five_times_on_a_clock_of_its_own(
+    begin: Callable[..., World],
+) -> None:
+    world = begin("batch", batch_cut="always", clock_ahead_s=100_000)
+    world.look(times=2)
+    (cut,) = world.store.all()
+
+    for _ in range(6):
+        world.late_s += 700
+        world.look()
+
+    (upload,) = world.store.all()
+    assert cut.is_running
+    assert upload.ended is not None
+    assert upload.ended.answered + upload.ended.missing == 5
+    assert 0 < upload.ended.missing < 5
