@@ -6,7 +6,7 @@ from typing import Any
 
 from redis import RedisError
 
-from batchq.errors import QueueError, UsageError
+from batchq.errors import QueueError, StoreError, UsageError
 from batchq.limiter import RedisLimiter
 from batchq.limiter.desk import MOVABLE, LimitUse, ProviderUse
 from batchq.web.query import Query
@@ -19,10 +19,20 @@ def read_limits(reader: Reader, _: Query) -> dict[str, Any]:
     problem = ""
     for services in reader.brokers():
         try:
-            providers += [_provider(use) for use in RedisLimiter(services.redis).usage()]
+            uses = RedisLimiter(services.redis).usage()
+            providers += [_provider(use) | {"names": _names(reader, use)} for use in uses]
         except (QueueError, RedisError):
             problem = AWAY if reader.settings.broker_url else ""  # else a run has just ended
     return {"providers": providers, "movable": list(MOVABLE), "problem": problem}
+
+
+def _names(reader: Reader, use: ProviderUse) -> dict[str, str]:
+    """The names of the runs that wait, where our catalog has them."""
+    try:
+        found = {run: reader.listing.run(run) for run in (*use.waiting, *use.away)}
+    except StoreError:  # the limits are in Redis all the same
+        return {}
+    return {run: f"{one.pipeline}@{one.version}" for run, one in found.items() if one}
 
 
 def set_limit(reader: Reader, provider: str, name: str, text: str) -> str:

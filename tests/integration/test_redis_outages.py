@@ -147,13 +147,14 @@ def watched(
     start_server: Callable[..., Server], wait_for: Callable[..., None]
 ) -> Iterator[Watched]:
     how: dict[str, Any] = {"appendonly": "yes", "password": PASSWORD}
-    master = start_server("server", **how)
+    master = start_server("server", "--repl-diskless-sync-delay", "0", **how)
     replica = start_server("replica", "--replicaof", "127.0.0.1", str(master.port), **how)
     sentinels = [
         start_server(f"sentinel{number}", "--sentinel", config=SENTINEL, master=master.port)
         for number in range(3)
     ]
     wait_for(lambda: all(map(knows_all, sentinels)), "the sentinels know each other", 20)
+    wait_for(lambda: is_in_step(replica), "the replica has what the master has", 20)
     path = Path(__file__).parents[1] / "chaos" / "proxy.py"
     line = runpy.run_path(str(path))["Proxy"](master.port)
     yield Watched(master, replica, sentinels, line)
@@ -252,6 +253,11 @@ def test_a_run_goes_on_when_sentinels_promote_a_replica(cluster: Any, watched: W
 def knows_all(sentinel: Server) -> bool:
     master: Any = sentinel.client.sentinel_master("main")
     return master["num-other-sentinels"] == 2 and master["num-slaves"] == 1
+
+
+def is_in_step(replica: Server) -> bool:
+    info: Any = replica.client.info("replication")
+    return info["master_link_status"] == "up"
 
 
 def is_promoted(replica: Server) -> bool:
