@@ -55,7 +55,8 @@ WORKERS = 3
 SLOTS = 10
 HURTFUL = 60
 LEASE_S = 3.0
-OVER_WITHIN_S = 240.0
+STILL_S = 120.0
+"""A run of which nothing more ends for so long is stuck, however slow the machine is."""
 NAMES_OF_THINGS = ("_kombu.binding", "batchq:limits")
 """Keys that stay: which queues and which providers there are, a few bytes each."""
 MARK = "BATCHQ_TEST_STORM"
@@ -366,6 +367,24 @@ class Storm:
         self.proxies.clear()
         return late
 
+    def finish(self, info: RunInfo) -> None:
+        """Returns when the run is over; TimeoutError if it goes on no more."""
+        ended, changed_at = self.ended(info), time.monotonic()
+        while not self.is_over(info):
+            time.sleep(0.2)
+            before, ended = ended, self.ended(info)
+            if ended != before:
+                changed_at = time.monotonic()
+            if time.monotonic() - changed_at > STILL_S:
+                raise TimeoutError(f"nothing more of the run has ended for {STILL_S:g} s")
+
+    def ended(self, info: RunInfo) -> object:
+        """How many items of each step have ended, and how many batches are collated."""
+        ledger = self.services.ledger
+        steps = [step.spec.number for step in info.plan.steps]
+        counted = [sorted(ledger.counters(info.run, number).items()) for number in steps]
+        return counted, len(ledger.open_batches(info.run))
+
     def problems(self, info: RunInfo) -> Iterator[str]:
         """What is not as it should be after the run."""
         folder = open_folder(info.folder)
@@ -445,7 +464,7 @@ def weather(storm: Storm) -> list[str]:
     storm.blow(lambda: storm.is_over(info))
     storm.tell("calm")
     try:
-        wait_for(lambda: storm.is_over(info), "the run is over", OVER_WITHIN_S)
+        storm.finish(info)
     except TimeoutError as error:
         ledger = storm.services.ledger
         return [f"{error}: {ledger.about(info.run)} {ledger.open_batches(info.run)}"]
