@@ -164,6 +164,7 @@ class _Builder:
         self.document = Document()
         self.nodes = 0
         self.yaml = YAML(typ="safe", pure=True)
+        self.yaml.composer.warn_double_anchors = False  # YAML 1.2 lets an anchor be set anew
 
     def build(self) -> Document:
         self.document.text = self._read()

@@ -280,3 +280,12 @@ def test_any_shape_of_values_gives_problems_and_no_traceback(
         load_manifest(file, env={})
     except ManifestError as error:
         assert error.problems  # noqa: PT017 (a sound one is right too)
+
+
+def test_an_anchor_may_be_set_anew(path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path.write_text(TEXT.replace("default: [a]", "default: [&x a, *x, &x b, *x]"))
+
+    manifest = load_manifest(path)
+
+    assert manifest.params["names"].default == ["a", "a", "b", "b"]
+    assert not recwarn.list
