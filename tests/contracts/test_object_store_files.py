@@ -75,7 +75,7 @@ def test_the_files_of_a_batch_are_sent_together(object_store: Any, files: Files)
     object_store.refuse = wait
     folder.write_batch(1, 0, outcomes(16), OUTPUT)
 
-    assert len(object_store.requests) <= 2 * 16 + 5  # an item's output, its prompt, and the rest
+    assert len(object_store.requests) <= 2 * 16 + 6  # an item's output, its prompt, and the rest
     assert [one.item_id for one in folder.outcomes(1)] == [f"i{n}" for n in range(16)]
 
 
