@@ -1,6 +1,6 @@
 """Lets a run of `mode: auto` meet all that it is for, and looks whether each item was paid once.
 
-    leftovers.py [--items 5000] [--seconds 150]
+    leftovers.py [--items 5000] [--seconds 300]
 
 Items go in uploads to a simulated provider of which a fifth of the lines expires. Three of five
 uploads fit into its quota at a time; the deadline comes before the others have ended, or were made,
@@ -8,7 +8,7 @@ so that the rest goes online. The coordinator is killed once while
 uploads are made, and once while they are cancelled. Prints a line of JSON with what it came to,
 and ends with 1 if an item is missing, was paid twice, or the price is not in the plan's range.
 
-The deadline has to leave time for uploads: 5,000 calls take a minute online, by the plan.
+The deadline has to leave time for uploads to end: 5,000 calls take a minute online, by the plan.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def problems(told: dict[str, Any]) -> list[str]:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--items", type=int, default=5000)
-    options.add_argument("--seconds", type=float, default=150.0, help="until the deadline")
+    options.add_argument("--seconds", type=float, default=300.0, help="until the deadline")
     given = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="batchq-leftovers-"))
     (folder / "redis").mkdir()
