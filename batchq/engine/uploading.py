@@ -5,7 +5,6 @@ Pure, so that every case can be tested.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from batchq.outcome import Usage
@@ -83,14 +82,3 @@ class Load:
         self.bytes += size
         self.need = total
         return True
-
-
-def ranges(indexes: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Rising numbers as ranges, each up to its second number."""
-    found: list[tuple[int, int]] = []
-    for index in indexes:
-        if found and found[-1][1] == index:
-            found[-1] = (found[-1][0], index + 1)
-        else:
-            found.append((index, index + 1))
-    return tuple(found)

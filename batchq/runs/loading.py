@@ -11,12 +11,13 @@ from batchq.engine.budget import used_up_text
 from batchq.engine.collate import batch_count
 from batchq.engine.spending import estimate_call
 from batchq.engine.stages import Conversation, request_of
-from batchq.engine.uploading import Bounds, Load, line_id, ranges, tag_of
+from batchq.engine.uploading import Bounds, Load, line_id, tag_of
 from batchq.errors import ProviderError, StoreError, TaskError
 from batchq.outcome import Usage
 from batchq.plan import Item, StageSpec, StepPlan, StepSpec
 from batchq.planning.pricing import upload_prices
 from batchq.ports import ChatRequest, RunInfo, RunState
+from batchq.ranges import ranges
 from batchq.runs.kept import answers_in, has_cache
 from batchq.store.uploads import Intent, KeptUpload, UploadStore
 from batchq.uploads import UploadLimits, UploadLine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -12,6 +12,7 @@ from batchq.plan import Item, Plan, Redo, Rerun, StepPlan
 from batchq.planning.changes import selection_changes, short_hash, work_changes
 from batchq.planning.planner import iter_items
 from batchq.ports import RunInfo
+from batchq.ranges import is_within, ranges
 from batchq.runs.life import create_version
 from batchq.runs.places import placed_items
 from batchq.runs.versions import Version
@@ -278,7 +279,7 @@ class _Reviewer:
             Decision(one.item_id, one.index, Because.BEFORE, "its input is new") for one in new
         ]
         if parent.kept is not None and not loses_track:
-            decisions = [one for one in decisions if _is_in(parent.kept, one.index)]
+            decisions = [one for one in decisions if is_within(one.index, parent.kept)]
         found = self._concluded(step, decisions, gone=False, all_of_it=bool(changes))
         found.kept = None if loses_track or found.redo.kind == "all" else parent.kept
         return found
@@ -294,7 +295,7 @@ class _Reviewer:
             found.redo = Redo("all", number)
         else:
             found.redo = Redo("some" if running else "none", number)
-            found.kept = _ranges(one.index for one in found.decisions) if gone else None
+            found.kept = ranges(one.index for one in found.decisions) if gone else None
         return found
 
     def _fates(self, number: int) -> _Fates:
@@ -374,18 +375,3 @@ def _scaled(review: StepReview) -> StepPlan:
         duration_s=round(step.duration_s * (paid if terms is None else 1), 1),
         uploads=terms and terms.of_share(paid),
     )
-
-
-def _ranges(indexes: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Rising numbers as ranges, each up to its second number."""
-    found: list[tuple[int, int]] = []
-    for index in indexes:
-        if found and found[-1][1] == index:
-            found[-1] = (found[-1][0], index + 1)
-        else:
-            found.append((index, index + 1))
-    return tuple(found)
-
-
-def _is_in(ranges: Iterable[tuple[int, int]], index: int) -> bool:
-    return any(start <= index < end for start, end in ranges)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from batchq.errors import RunNotFound, StoreError
 from batchq.plan import Item, Rerun
+from batchq.ranges import is_within
 from batchq.store import frozen
 
 if TYPE_CHECKING:
@@ -79,27 +80,13 @@ def _visible(
         return own
     if not kept:
         return (one for one in own if one.index not in replaced)
-    are_within = [_within(ranges) for ranges in kept]
     return (
         one
         for one in own
-        if one.index not in replaced and all(is_within(one.index) for is_within in are_within)
+        if one.index not in replaced and all(is_within(one.index, ranges) for ranges in kept)
     )
 
 
 def all_items(folder: RunFolder, step: int) -> Iterator[Item]:
     """The items of a step with an input of its own: those run here, and those taken over."""
     return merged(folder, lambda version: frozen.read_all(version.files, step), step)
-
-
-def _within(ranges: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
-    """Says of rising indexes whether they are in one of the ranges."""
-    position = 0
-
-    def is_within(index: int) -> bool:
-        nonlocal position
-        while position < len(ranges) and index >= ranges[position][1]:
-            position += 1
-        return position < len(ranges) and index >= ranges[position][0]
-
-    return is_within

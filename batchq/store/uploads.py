@@ -31,6 +31,7 @@ from batchq.engine.delivered import Delivered
 from batchq.errors import StoreError
 from batchq.outcome import Usage
 from batchq.plan import decode, encode
+from batchq.ranges import is_within
 from batchq.store import earlier
 from batchq.store.folder import RunFolder
 from batchq.store.layout import uploads_folder
@@ -66,8 +67,7 @@ class Intent:
 
     def has(self, index: int) -> bool:
         """Whether the item of this index has a line in it."""
-        place = bisect.bisect_right(self.indexes, (index, 1 << 62)) - 1
-        return place >= 0 and index < self.indexes[place][1]
+        return is_within(index, self.indexes)
 
     def all_indexes(self) -> Iterator[int]:
         """The indexes of its items, rising."""

@@ -13,7 +13,6 @@ from batchq.engine.uploading import (
     index_of,
     line_id,
     look_after_s,
-    ranges,
     retry_after_s,
     tag_of,
 )
@@ -54,11 +53,6 @@ def test_an_upload_takes_what_fits_by_each_of_its_bounds(
     assert taken == [True] * lines + [False]
     assert (load.full_by, load.indexes) == (full_by, [*range(lines)])
     assert load.need == Usage(lines, 5 * lines, 2 * lines, 7 * lines)
-
-
-def test_ranges_hold_rising_numbers() -> None:
-    assert ranges([]) == ()
-    assert ranges([0, 1, 2, 5, 7, 8]) == ((0, 3), (5, 6), (7, 9))
 
 
 def test_an_upload_is_looked_at_less_often_as_it_gets_older() -> None:
