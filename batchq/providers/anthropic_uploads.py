@@ -19,7 +19,7 @@ from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply
 from batchq.providers.anthropic import base_url_of, build_body, headers_of, read_reply
 from batchq.providers.failures import failure, read_key
-from batchq.providers.http import Answer
+from batchq.providers.http import Answer, write_json
 from batchq.providers.results import match
 from batchq.providers.wire import (
     CLOCK_SLACK_S,
@@ -28,7 +28,6 @@ from batchq.providers.wire import (
     on_their_clock,
     read_count,
     read_time,
-    write_json,
 )
 from batchq.uploads import (
     Upload,

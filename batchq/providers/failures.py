@@ -141,10 +141,10 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     seconds = _number(value)
     if seconds is not None or not value:
         return seconds
-    then = _date(value)
+    then = read_date(value)
     if then is None:
         return None
-    now = _date(headers.get("date", "")) or datetime.now(UTC)  # the server's clock, if it tells
+    now = read_date(headers.get("date", "")) or datetime.now(UTC)  # the server's clock, if it tells
     return max(0.0, (then - now).total_seconds())
 
 
@@ -156,9 +156,10 @@ def _number(text: str) -> float | None:
     return max(0.0, number) if math.isfinite(number) else None
 
 
-def _date(text: str) -> datetime | None:
+def read_date(text: str) -> datetime | None:
+    """Reads a date of HTTP; None for what is none."""
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (OverflowError, TypeError, ValueError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -86,7 +86,7 @@ def post(url: str, headers: Mapping[str, str], body: Any, timeout_s: float) -> A
     causes of errors are dropped, since they hold the request and with it the key.
     """
     with _explained(url, Patience(timeout_s)):
-        response = _post(_route(url), headers, _written(body), timeout_s)
+        response = _post(_route(url), headers, write_json(body), timeout_s)
         try:
             content = _content(response, url)
         except BaseException:
@@ -94,6 +94,14 @@ def post(url: str, headers: Mapping[str, str], body: Any, timeout_s: float) -> A
             raise
         response.release_conn()
         return Answer(response.status, _lower(response.headers), content)
+
+
+def write_json(value: Any) -> bytes:
+    """Writes what a provider is asked; raises BadRequest for what is not JSON."""
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError):
+        raise BadRequest("the request holds a value that is not JSON, such as NaN") from None
 
 
 def get(url: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
@@ -199,13 +207,6 @@ def _explained(url: str, patience: Patience) -> Iterator[None]:
         raise ConnectionFailed(f"no answer from {_host(url)}: {_reason(error)}") from None
     finally:
         under_way.reset(token)
-
-
-def _written(body: Any) -> bytes:
-    try:
-        return json.dumps(body, allow_nan=False).encode()
-    except ValueError:
-        raise BadRequest("the request holds a value that is not JSON, such as NaN") from None
 
 
 def _post(

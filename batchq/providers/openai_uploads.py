@@ -21,7 +21,7 @@ from batchq.errors import (
 from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply
 from batchq.providers.failures import failure, kind_of, read_key, redact
-from batchq.providers.http import Answer
+from batchq.providers.http import Answer, write_json
 from batchq.providers.openai import (
     BASE_URL,
     Dialects,
@@ -39,7 +39,6 @@ from batchq.providers.wire import (
     on_their_clock,
     read_count,
     read_time,
-    write_json,
 )
 from batchq.uploads import (
     Upload,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 import time
@@ -10,11 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, TypeVar
 
 from batchq.errors import (
-    BadRequest,
     ConnectionFailed,
     ProviderError,
     ServerFailed,
@@ -22,7 +19,7 @@ from batchq.errors import (
     UploadQuotaUsedUp,
 )
 from batchq.plan import ProviderSpec
-from batchq.providers.failures import failure, read_json
+from batchq.providers.failures import failure, read_date, read_json
 from batchq.providers.http import Answer, download, get, never, post, post_file
 from batchq.providers.results import Results
 
@@ -139,13 +136,8 @@ def is_about_quota(words: str) -> bool:
 
 def on_their_clock(moment: float, headers: Mapping[str, str]) -> float:
     """A moment of our clock on that of the provider, as far as its answer tells it."""
-    try:
-        theirs = parsedate_to_datetime(headers.get("date", ""))
-    except (OverflowError, TypeError, ValueError):
-        return moment
-    if theirs.tzinfo is None:
-        theirs = theirs.replace(tzinfo=UTC)
-    return moment + theirs.timestamp() - time.time()
+    theirs = read_date(headers.get("date", ""))
+    return moment if theirs is None else moment + theirs.timestamp() - time.time()
 
 
 def read_time(value: Any) -> float | None:
@@ -167,11 +159,3 @@ def objects(value: Any) -> list[dict[str, Any]]:
 def read_count(value: Any) -> int:
     """Reads a count that may be missing."""
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def write_json(value: Any) -> bytes:
-    """Writes one line; raises BadRequest for what is not JSON."""
-    try:
-        return json.dumps(value, allow_nan=False).encode()
-    except (TypeError, ValueError):
-        raise BadRequest("the request holds a value that is not JSON, such as NaN") from None
