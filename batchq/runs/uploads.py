@@ -42,10 +42,6 @@ def cancel_left(info: RunInfo, services: Services) -> None:
                 log.warning("upload %s could not be cancelled: %s", upload.created.id, error)
 
 
-def _now() -> float:
-    return time.time()
-
-
 class Uploads:
     """Looks at uploads in one coordinator process; `clock` gives seconds since the epoch."""
 

@@ -33,17 +33,17 @@ class SqlCatalog:
     """Implements `ports.Catalog`; used by many threads and processes at once."""
 
     def __init__(self, engine: Engine, clock: Clock = time.time) -> None:
-        self.engine = self._engine = engine
+        self.engine = engine
         self._writer = engine.execution_options(is_write=True)
         self._clock = clock
 
     def close(self) -> None:
         """Closes its connections; it opens new ones when it is used again."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def put_run(self, record: RunRecord) -> None:
         """Adds or replaces a run."""
-        with explained(self._engine), self._writer.begin() as connection:
+        with explained(self.engine), self._writer.begin() as connection:
             upsert(connection, runs, [run_row(record)], ("run",))
 
     def put_batch(self, record: BatchRecord, outcomes: Sequence[Outcome]) -> None:
@@ -61,7 +61,7 @@ class SqlCatalog:
             batches.c.step == record.step,
             batches.c.number == record.number,
         )
-        with explained(self._engine), self._writer.begin() as connection:
+        with explained(self.engine), self._writer.begin() as connection:
             # A batch that is new has no items, and no index finds those of one that is not.
             is_again = connection.execute(known).first() is not None
             upsert(connection, batches, [row], ("run", "step", "number"), kept=("created_at",))
@@ -72,7 +72,7 @@ class SqlCatalog:
 
     def remove_run(self, run: str) -> None:
         """Forgets a run with its batches and items, in one transaction."""
-        with explained(self._engine), self._writer.begin() as connection:
+        with explained(self.engine), self._writer.begin() as connection:
             for table in (items, batches, runs):
                 connection.execute(delete(table).where(table.c.run == run))
 
@@ -80,13 +80,13 @@ class SqlCatalog:
         """The runs of a pipeline, oldest first; `listing.Listing` has those of all, by pages."""
         query = select(runs).where(runs.c.pipeline == pipeline)
         query = query.order_by(runs.c.created_at, runs.c.run)
-        with explained(self._engine), self._engine.connect() as connection:
+        with explained(self.engine), self.engine.connect() as connection:
             return [run_record(row) for row in connection.execute(query).mappings()]
 
     def batches(self, run: str) -> dict[tuple[int, int], Summary]:
         """What the batches of a run came to, by step and number."""
         query = select(batches).where(batches.c.run == run)
-        with explained(self._engine), self._engine.connect() as connection:
+        with explained(self.engine), self.engine.connect() as connection:
             rows = connection.execute(query).mappings()
             return {(row["step"], row["number"]): _summary_of(row) for row in rows}
 
@@ -100,7 +100,7 @@ class SqlCatalog:
         if state is not None:
             query = query.where(items.c.state == state)
         query = query.order_by(items.c.step, items.c.item_index).limit(limit)
-        with explained(self._engine), self._engine.connect() as connection:
+        with explained(self.engine), self.engine.connect() as connection:
             return [item_of(row) for row in connection.execute(query).mappings()]
 
     def figures(self, run: str, step: int) -> StepFigures:
@@ -113,7 +113,7 @@ class SqlCatalog:
         means = [func.avg(one) for one in (rows.c.attempts, rows.c.duration_ms, *tokens)]
         squares = [func.avg(cast(one, Double) * cast(one, Double)) for one in tokens]
         query = select(func.count(), failed, *means, *squares).select_from(rows)
-        with explained(self._engine), self._engine.connect() as connection:
+        with explained(self.engine), self.engine.connect() as connection:
             count, bad, *found = connection.execute(query).one()
         attempts, duration, *known = (float(one or 0) for one in found)
         means_of, squares_of = known[:2], known[2:]

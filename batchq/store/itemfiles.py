@@ -59,8 +59,7 @@ def find_output(files: Files, step: int, batch: int, item_id: str) -> tuple[str,
         with suppress(ValueError):
             return path, json.loads(files.read(path))
         return path, None
-    packed = _packed_path(step, "items", batch)
-    line = next((one for one in _lines(files, packed) if one.get("id") == item_id), {})
+    packed, line = _find_packed(files, step, "items", batch, item_id)
     return (packed, line["output"]) if "output" in line else None
 
 
@@ -69,8 +68,7 @@ def find_prompt(files: Files, step: int, batch: int, item_id: str) -> tuple[str,
     path = _prompt_path(step, item_id)
     if files.exists(path):
         return path, files.read(path).decode(errors="replace")
-    packed = _packed_path(step, "prompts", batch)
-    line = next((one for one in _lines(files, packed) if one.get("id") == item_id), {})
+    packed, line = _find_packed(files, step, "prompts", batch, item_id)
     return (packed, str(line["prompt"])) if "prompt" in line else None
 
 
@@ -96,6 +94,14 @@ def _write_packed(
         rows = ({"id": name, "prompt": text} for name, text in (kept | prompts).items())
         found[path] = b"".join(to_json(row) + b"\n" for row in rows)
     files.write_many(found)
+
+
+def _find_packed(
+    files: Files, step: int, kind: str, batch: int, item_id: str
+) -> tuple[str, dict[str, Any]]:
+    """The file that an item's line is in, and the line; an empty one if it is not there."""
+    path = _packed_path(step, kind, batch)
+    return path, next((one for one in _lines(files, path) if one.get("id") == item_id), {})
 
 
 def _lines(files: Files, path: str) -> Iterator[dict[str, Any]]:

@@ -83,7 +83,7 @@ def batch(run: str = "run1", number: int = 0, some: list[Outcome] | None = None)
 
 
 def query(catalog: SqlCatalog, statement: str) -> list[Mapping[str, Any]]:
-    with catalog._engine.connect() as connection:
+    with catalog.engine.connect() as connection:
         return [dict(row) for row in connection.execute(text(statement)).mappings()]
 
 
@@ -374,7 +374,7 @@ def test_runs_are_listed_by_what_they_are_a_page_at_a_time(catalog: SqlCatalog) 
         record = run_record(f"run{number}", created=10 + number)
         catalog.put_run(replace(record, version=f"v{number}", notes=f"50% Note{number}"))
     catalog.put_run(replace(run_record("other", "q"), state=RunState.COMPLETED, status="rc"))
-    listing = Listing(catalog._engine)
+    listing = Listing(catalog.engine)
 
     def names(wanted: RunFilter, offset: int = 0) -> list[str]:
         return [one.run for one in listing.runs(wanted, offset=offset, limit=2)[0]]
@@ -398,7 +398,7 @@ def test_items_are_listed_in_input_order_from_any_place_and_both_ways(
     catalog: SqlCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog.put_batch(batch(), outcomes())
-    listing = Listing(catalog._engine)
+    listing = Listing(catalog.engine)
 
     def ids(wanted: ItemFilter, **place: tuple[int, int]) -> list[str]:
         look = listing.items_before if "before" in place else listing.items
