@@ -103,7 +103,7 @@ if TYPE_CHECKING:
     from batchq.manifest.step import Step
     from batchq.outcome import Outcome, Summary, Usage
     from batchq.plan import Item, Plan
-    from batchq.ports import RunState
+    from batchq.progress import RunState
     from batchq.runs.pins import make_plan
     from batchq.settings import Settings, load_settings
 else:  # a type checker that saw this would take any name for there
@@ -114,7 +114,7 @@ else:  # a type checker that saw this would take any name for there
         "Outcome": "outcome",
         "Plan": "plan",
         "Run": "api",
-        "RunState": "ports",
+        "RunState": "progress",
         "Settings": "settings",
         "Step": "manifest.step",
         "Summary": "outcome",

@@ -34,7 +34,8 @@ from batchq.outcome import Json, Summary, Usage
 from batchq.plan import Plan
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
-from batchq.ports import Progress, RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import Progress, RunState
 from batchq.queue.control import start
 from batchq.runs.life import find_run, load_run, open_folder
 from batchq.runs.pins import pin_inputs

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from batchq.outcome import Json, Outcome, Summary, Usage
-from batchq.plan import Budget, Item, OutputSpec, Plan, ProviderSpec, Unit
+from batchq.endpoint import ProviderSpec, Unit
+from batchq.outcome import Json, Outcome, Usage
+from batchq.plan import Budget, Item, OutputSpec, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,30 +208,6 @@ class Budgets(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class CanaryReport:
-    """What the first items of a run came to, and what the rest of it is estimated to take.
-
-    An `asking` or `failing` run stands still until somebody approves. `rest` counts calls and
-    tokens over all steps; its money is None where a price is unknown.
-    """
-
-    state: Literal["passed", "asking", "failing", "approved"]
-    items: int
-    failed: int
-    usage: Usage
-    latency_s: float
-    rest_items: int
-    rest: Usage
-    rest_cost_usd: float | None
-    rest_s: float
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether the other items may follow."""
-        return self.state in ("passed", "approved")
-
-
 class Claim(StrEnum):
     """What a worker may do with an item that was delivered to it."""
 
@@ -317,104 +293,6 @@ class WorkerLedger(Protocol):
         ...
 
 
-class RunState(StrEnum):
-    """Where a run stands."""
-
-    PENDING = "pending"  # frozen, no coordinator took it up yet
-    RUNNING = "running"  # batches go out
-    PAUSED = "paused"  # none goes out, what is in flight ends; resume goes on
-    COMPLETED = "completed"  # all steps are collated
-    FAILED = "failed"  # stopped by itself: too many failures
-    CANCELLED = "cancelled"  # stopped by a person
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more happens by itself."""
-        return self not in (RunState.PENDING, RunState.RUNNING)
-
-
-@dataclass(frozen=True, slots=True)
-class StepProgress:
-    """How far one step is. `total` is 0 until its items are known.
-
-    `window` is how many batches may be in flight, `next_batch_at` when the next one is sent where
-    a delay holds it back, in seconds since the epoch.
-    """
-
-    number: int
-    name: str
-    state: Literal["waiting", "running", "done"]
-    total: int
-    batches: int
-    collated: int
-    summary: Summary
-    window: int = 1
-    next_batch_at: float | None = None
-
-    @property
-    def groups(self) -> int:
-        """How many times the window the batches make."""
-        return -(-self.batches // self.window)
-
-    @property
-    def group(self) -> int:
-        """The group that is worked at, from 1."""
-        return min(self.groups, self.collated // self.window + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemProgress:
-    """How far a running item says it is; `total` is None if it does not say."""
-
-    step: int
-    item_id: str
-    done: float
-    total: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UploadsTold:
-    """How far the uploads of a step are: those at the provider, their lines, how many have ended.
-
-    `note` says what keeps the next one back.
-    """
-
-    step: int
-    provider: str
-    running: int = 0
-    lines: int = 0
-    answered: int = 0
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A run at one moment, for status and watch."""
-
-    run: str
-    pipeline: str
-    version: str
-    state: RunState
-    reason: str
-    folder: str
-    steps: tuple[StepProgress, ...]
-    in_flight: int
-    started_at: float
-    updated_at: float
-    recent: tuple[str, ...] = ()
-    bound_by: str = ""
-    budget: BudgetUse | None = None
-    canary: CanaryReport | None = None
-    told: tuple[ItemProgress, ...] = ()
-    canary_items: int = 0  # how many run before the others; 0 once that is decided
-    uploads: tuple[UploadsTold, ...] = ()
-
-    @property
-    def summary(self) -> Summary:
-        """All steps together."""
-        return sum((step.summary for step in self.steps), Summary())
-
-
 class RunFolder(Protocol):
     """One version's folder: the truth about a run. Every file appears whole or not at all."""
 
@@ -438,96 +316,6 @@ class RunFolder(Protocol):
 
     def outcomes(self, step: int) -> Iterator[Outcome]:
         """Reads back all outcomes of a step, batch by batch, in input order."""
-        ...
-
-
-def iso(at: float) -> str:
-    """Seconds since the epoch as UTC in ISO 8601, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """One row of the catalog's runs. Times are UTC, ISO 8601."""
-
-    run: str
-    pipeline: str
-    version: str
-    state: RunState
-    status: str
-    notes: str
-    mode: str
-    base_version: str
-    folder: str
-    created_at: str
-    ended_at: str = ""
-    duration_s: float = 0.0
-    items: int = 0
-    summary: Summary = Summary()
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRecord:
-    """One row of the catalog's batches, which `pipeline_stats` shows."""
-
-    run: str
-    step: int
-    number: int
-    model: str
-    provider: str
-    items: int
-    started_at: str
-    ended_at: str
-    duration_ms: int
-    summary: Summary
-    avg_confidence: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class StepFigures:
-    """What the items of a step took that were not from the cache: means, and how they spread."""
-
-    items: int
-    failed: int
-    attempts: float
-    duration_s: float
-    input_tokens: float
-    output_tokens: float
-    input_spread: float
-    output_spread: float
-
-
-class Catalog(Protocol):
-    """An index of runs; `batchq catalog rebuild` makes it again from the run folders."""
-
-    def put_run(self, record: RunRecord) -> None:
-        """Adds or replaces a run."""
-        ...
-
-    def put_batch(self, record: BatchRecord, outcomes: Sequence[Outcome]) -> None:
-        """Adds or replaces a collated batch and its items, in one transaction."""
-        ...
-
-    def remove_run(self, run: str) -> None:
-        """Forgets a run with its batches and items, in one transaction."""
-        ...
-
-    def runs(self, pipeline: str) -> list[RunRecord]:
-        """The runs of a pipeline, oldest first."""
-        ...
-
-    def batches(self, run: str) -> dict[tuple[int, int], Summary]:
-        """What the batches of a run came to, by step and number."""
-        ...
-
-    def items(
-        self, run: str, *, step: int | None = None, state: str | None = None, limit: int = 1000
-    ) -> list[Mapping[str, Any]]:
-        """Rows of a run's items, in input order: id, index, step, state, error, tokens, cost."""
-        ...
-
-    def figures(self, run: str, step: int) -> StepFigures:
-        """What the items of a step took."""
         ...
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from batchq.ledger.bulk import BulkLedger
     from batchq.outcome import Outcome
     from batchq.plan import StepSpec
-    from batchq.ports import Cache, Catalog
+    from batchq.ports import Cache
+    from batchq.records import Catalog
     from batchq.store import SqlCatalog
     from batchq.store.listing import Listing
     from batchq.uploads import UploadProvider

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import ProviderError
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply, ChatRequest
 
 UploadState = Literal["running", "cancelling", "ended", "rejected"]

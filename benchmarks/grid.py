@@ -35,7 +35,8 @@ from batchq.expand import Experiment, Matrix, expand
 from batchq.manifest.loader import load_manifest
 from batchq.outcome import Measured, Outcome, State
 from batchq.planning.planner import iter_items, make_plan
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.report import gather, write_reports
 from batchq.store import Outputs, RunFolder
 from batchq.store.layout import batch_path

@@ -30,7 +30,7 @@ import table
 from turns import HERE, Idle, Redis, SlowServer, cpu_s
 
 import batchq
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.services import Services, build_services
 from batchq.settings import load_settings
 

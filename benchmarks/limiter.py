@@ -16,8 +16,8 @@ from statistics import median
 import redis
 
 from batchq.embedded.binary import find_redis_server
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter import RedisLimiter
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Reservation
 
 TARGET_MS = 0.3

@@ -36,8 +36,10 @@ from batchq.outcome import Attempt, Outcome, State, Summary, Usage
 from batchq.plan import encode
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
-from batchq.ports import RunInfo, RunRecord, RunState, iso
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.queue.control import start
+from batchq.records import RunRecord, iso
 from batchq.runs.life import create_run, open_folder
 from batchq.services import Services, build_services
 from batchq.settings import Settings

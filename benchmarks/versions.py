@@ -28,7 +28,8 @@ from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import Item, Plan
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.runs.life import create_run, open_folder, open_outputs, record_batch
 from batchq.runs.rerun import create_rerun
 from batchq.services import Services, build_services

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from batchq.errors import QueueError, UsageError
 from batchq.outcome import ItemError, Outcome
-from batchq.ports import CanaryReport, RunInfo, RunRecord, RunState, iso
+from batchq.ports import RunInfo
+from batchq.progress import CanaryReport, RunState
+from batchq.records import RunRecord, iso
 from batchq.report.failures import group_of
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from batchq.errors import UsageError
 from batchq.plan import Plan, decode
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.runs.versions import Version
 from batchq.version import __version__
 

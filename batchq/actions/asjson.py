@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from batchq.engine.canary import canary_json
 from batchq.outcome import Attempt, Outcome
-from batchq.ports import BudgetUse, Progress, RunRecord
+from batchq.ports import BudgetUse
+from batchq.progress import Progress
+from batchq.records import RunRecord
 from batchq.runs.compare import ABSENT, Change, Comparison, FieldChange, ItemChange, Side
 
 if TYPE_CHECKING:

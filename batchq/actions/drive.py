@@ -14,7 +14,8 @@ from batchq.errors import QueueError, UsageError
 from batchq.monitoring.keptletters import keep_letters
 from batchq.monitoring.notify import send_all
 from batchq.plan import Plan
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
 

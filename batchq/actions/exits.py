@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchq.ports import Progress, RunState
+from batchq.progress import Progress, RunState
 
 INTERRUPTED = "interrupted"
 """The reason of a pause that a Ctrl-C asked for."""

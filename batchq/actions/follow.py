@@ -11,7 +11,7 @@ from batchq.actions.views import View
 from batchq.errors import QueueError
 from batchq.host.interrupts import Interrupts
 from batchq.monitoring.bottleneck import what_bounds
-from batchq.ports import Progress, RunState
+from batchq.progress import Progress, RunState
 from batchq.queue.control import stop
 from batchq.runs.life import progress
 from batchq.services import Services

@@ -10,7 +10,9 @@ from batchq.embedded.stack import live_broker_url
 from batchq.errors import RunNotFound, UsageError
 from batchq.monitoring.bottleneck import what_bounds
 from batchq.outcome import Usage
-from batchq.ports import Progress, RunInfo, RunRecord, RunState, StepProgress
+from batchq.ports import RunInfo
+from batchq.progress import Progress, RunState, StepProgress
+from batchq.records import RunRecord
 from batchq.runs.life import budget_use, find_run, load_run, open_folder, progress
 from batchq.services import COMMAND_PATIENCE_S, Services, build_services
 from batchq.settings import Settings
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from batchq.outcome import Summary
-    from batchq.ports import Catalog
+    from batchq.records import Catalog
     from batchq.store import Metadata, RunFolder
 
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 
 if TYPE_CHECKING:
     from batchq.services import Services

@@ -16,7 +16,9 @@ from batchq.manifest.scalars import NEWEST
 from batchq.plan import Plan
 from batchq.planning.changes import work_changes
 from batchq.planning.lock import manifest_lock
-from batchq.ports import RunInfo, RunRecord, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.runs.kept import answers_in, has_cache
 from batchq.runs.learned import Lesson, learn
 from batchq.runs.life import create_run, load_run, open_folder, open_outputs, reopen_run

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from batchq.engine.budget import budget_text
 from batchq.engine.canary import live_text
 from batchq.outcome import Summary
-from batchq.ports import ItemProgress, Progress, StepProgress
+from batchq.progress import ItemProgress, Progress, StepProgress
 from batchq.text.amounts import count, duration, money
 
 _log = logging.getLogger("batchq.run")

@@ -20,7 +20,7 @@ from batchq.actions.views import (
     uploads_text,
 )
 from batchq.engine.canary import live_text
-from batchq.ports import Progress
+from batchq.progress import Progress
 from batchq.text.amounts import duration
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from batchq.actions.asjson import story_json
 from batchq.cli.output import count, duration, local_time, money, put, put_json
 from batchq.cli.request import json_option
 from batchq.outcome import Attempt, Outcome
-from batchq.ports import iso
+from batchq.records import iso
 from batchq.runs.story import StepStory, Story, rounds
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings

@@ -12,7 +12,7 @@ from batchq.cli.output import put, say
 from batchq.embedded.stack import find_folder, live_broker_url
 from batchq.errors import RunNotFound
 from batchq.host.interrupts import Interrupts
-from batchq.ports import iso
+from batchq.records import iso
 from batchq.runs.life import open_folder
 from batchq.settings import load_settings
 

@@ -25,7 +25,7 @@ from batchq.errors import Problem, UsageError
 from batchq.plan import Plan, StepPlan, is_remote
 from batchq.planning.planfile import KeptPlan
 from batchq.planning.uploads import WINDOW_S
-from batchq.ports import iso
+from batchq.records import iso
 
 if TYPE_CHECKING:
     from batchq.runs.reuse import Review

@@ -16,7 +16,8 @@ from batchq.engine.budget import budget_text
 from batchq.engine.canary import live_text
 from batchq.errors import RunNotFound
 from batchq.manifest.labels import check_label
-from batchq.ports import Progress, RunRecord, RunState
+from batchq.progress import Progress, RunState
+from batchq.records import RunRecord
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
 

@@ -16,7 +16,7 @@ from batchq.cli.runs import version_lines
 from batchq.cli.summary import as_json as progress_json
 from batchq.cli.summary import summary_lines
 from batchq.errors import RunNotFound
-from batchq.ports import RunRecord
+from batchq.records import RunRecord
 from batchq.services import COMMAND_PATIENCE_S, build_services
 from batchq.settings import load_settings
 

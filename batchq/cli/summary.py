@@ -13,7 +13,7 @@ from batchq.engine.budget import budget_text
 from batchq.engine.canary import canary_text
 from batchq.errors import StoreError
 from batchq.plan import is_remote
-from batchq.ports import Progress, RunState
+from batchq.progress import Progress, RunState
 from batchq.text.amounts import count, duration, money
 
 REPORTS = ("report.html", "report.md", "summary.csv")

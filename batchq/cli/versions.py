@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from batchq.cli.output import local_time
-from batchq.ports import RunRecord
+from batchq.records import RunRecord
 from batchq.runs.life import find_run
 from batchq.runs.versions import Version, open_version
 from batchq.services import Services

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchq.embedded.stack import Stack
-from batchq.plan import Plan, ProviderSpec, StageSpec, StepPlan
+from batchq.endpoint import ProviderSpec
+from batchq.plan import Plan, StageSpec, StepPlan
 from batchq.planning.estimate import calls_at_once
 from batchq.queue.names import CONTROL_QUEUE
 

@@ -9,7 +9,7 @@ from batchq.outcome import Outcome, Usage
 from batchq.plan import Canary, Plan, StepPlan
 from batchq.planning.estimate import CALL_S, TASK_S
 from batchq.planning.pricing import FREE
-from batchq.ports import CanaryReport, Progress
+from batchq.progress import CanaryReport, Progress
 from batchq.text.amounts import count, duration, money
 
 # What a faster or slower call changes in a step's time; rates and delays stay what they are.

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from batchq.endpoint import ProviderSpec
 from batchq.engine.calling import LONGEST_LOOK_S
 from batchq.engine.tally import Tally
 from batchq.outcome import Outcome, Summary
-from batchq.plan import ProviderSpec, StepSpec
+from batchq.plan import StepSpec
 from batchq.ports import Feedback, Grant, Limiter, Reservation
 
 _NOTHING = Feedback()

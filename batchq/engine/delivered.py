@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batchq.endpoint import Prices
 from batchq.errors import ProviderError, ServerFailed
 from batchq.outcome import Attempt, Usage
-from batchq.plan import Prices, decode
+from batchq.plan import decode
 from batchq.planning.pricing import cost
 from batchq.ports import ChatReply
 

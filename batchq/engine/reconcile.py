@@ -17,7 +17,8 @@ from enum import StrEnum
 
 from batchq.outcome import Outcome
 from batchq.plan import Item
-from batchq.ports import LATER, Lease, OpenBatch, RunState
+from batchq.ports import LATER, Lease, OpenBatch
+from batchq.progress import RunState
 
 MAX_DISPATCHES = 3
 """A batch that came back incomplete this often is closed with what it has."""

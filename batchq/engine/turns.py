@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from batchq.endpoint import ProviderSpec
 from batchq.engine.calling import LEASE_SLACK_S, feedback_of, wait_for_grant
 from batchq.errors import LimitError, ProviderError, TaskError
-from batchq.plan import ProviderSpec
 from batchq.ports import Feedback, Limiter, Reservation, Verdict
 
 

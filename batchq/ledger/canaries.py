@@ -7,7 +7,7 @@ import redis
 from batchq.ledger import keys
 from batchq.ledger.connection import or_queue_error
 from batchq.plan import decode, encode
-from batchq.ports import CanaryReport
+from batchq.progress import CanaryReport
 
 
 class RedisCanaries:

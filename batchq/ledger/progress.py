@@ -8,7 +8,8 @@ import redis
 
 from batchq.ledger import keys
 from batchq.ledger.connection import or_queue_error
-from batchq.ports import ItemProgress, ItemRef
+from batchq.ports import ItemRef
+from batchq.progress import ItemProgress
 
 FORGET_AFTER_S = 24 * 3600
 

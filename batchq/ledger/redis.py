@@ -22,7 +22,8 @@ from batchq.ledger.connection import move_on, or_queue_error
 from batchq.ledger.worker import RedisWorkerLedger, amounts
 from batchq.outcome import Outcome, Summary
 from batchq.plan import StepSpec, decode, encode
-from batchq.ports import LATER, TRIED, Lease, OpenBatch, RunState
+from batchq.ports import LATER, TRIED, Lease, OpenBatch
+from batchq.progress import RunState
 
 LOCK_S = 15.0
 LATE_S = 30.0

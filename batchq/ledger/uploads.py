@@ -9,7 +9,7 @@ import redis
 from batchq.ledger import keys
 from batchq.ledger.connection import move_on, or_queue_error
 from batchq.plan import decode, encode
-from batchq.ports import UploadsTold
+from batchq.progress import UploadsTold
 
 
 class RedisUploads:

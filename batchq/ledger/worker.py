@@ -16,7 +16,8 @@ from batchq.ledger import keys
 from batchq.ledger.connection import or_queue_error
 from batchq.outcome import Json, Outcome, Summary, Usage
 from batchq.plan import StepSpec, decode, encode
-from batchq.ports import LATER, TRIED, Claim, ClaimResult, ItemRef, RunState
+from batchq.ports import LATER, TRIED, Claim, ClaimResult, ItemRef
+from batchq.progress import RunState
 
 SUMMARY_COUNTERS = (
     *("ok", "failed", "retries", "repaired", "cached"),

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import UsageError
 from batchq.limiter.adaptive import Learned
 from batchq.limiter.breaker import Breaker
 from batchq.limiter.keys import KNOWN, limit_key, provider_key
 from batchq.limiter.line import run_of
 from batchq.limiter.scripts import METER_US, script
-from batchq.plan import ProviderSpec
 
 if TYPE_CHECKING:
     import redis

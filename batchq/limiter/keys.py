@@ -6,7 +6,7 @@ import hashlib
 import re
 from functools import lru_cache
 
-from batchq.plan import ProviderSpec
+from batchq.endpoint import ProviderSpec
 
 KNOWN = "batchq:limits"
 """Hash: provider key -> name, address and limits of every provider that was called."""

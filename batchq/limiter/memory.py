@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from batchq.endpoint import ProviderSpec
 from batchq.limiter.book import Book, Meter
 from batchq.limiter.desk import check_limit
 from batchq.limiter.events import describe
@@ -14,7 +15,6 @@ from batchq.limiter.keys import provider_key
 from batchq.limiter.pacing import check_size
 from batchq.limiter.reserving import Request
 from batchq.limiter.settling import Settlement
-from batchq.plan import ProviderSpec
 from batchq.ports import Feedback, Grant, Reservation
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit, Unit
 from batchq.errors import RequestTooLarge
-from batchq.plan import Limits, ProviderSpec, RateLimit, Unit
 
 _BURST_S = 0.5
 _BURST_SHARE = 0.01

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import QueueError
 from batchq.limiter import desk, line
 from batchq.limiter.events import describe
@@ -18,7 +19,6 @@ from batchq.limiter.pacing import check_size, paces, paces_of
 from batchq.limiter.scripts import script
 from batchq.limiter.signals import read_signal
 from batchq.limiter.terms import terms
-from batchq.plan import ProviderSpec
 from batchq.ports import Feedback, Grant, Reservation
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from batchq.endpoint import Limits
 from batchq.limiter.pacing import paces_of
-from batchq.plan import Limits
 
 
 def terms(limits: Limits, priority: float) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from batchq.monitoring.bound import ProviderLoad, bound_by
 from batchq.plan import StepSpec
-from batchq.ports import BudgetUse, Progress, RunState, StepProgress
+from batchq.ports import BudgetUse
+from batchq.progress import Progress, RunState, StepProgress
 from batchq.services import Services
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from typing import Any
 
 from batchq.engine.budget import is_used_up
 from batchq.plan import Event, Hook
-from batchq.ports import RunInfo, RunRecord, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.text.amounts import count, duration, money
 
 VERSION = 1

@@ -22,7 +22,8 @@ from batchq.host.apikeys import read_api_key
 from batchq.ledger.outbox import Letter
 from batchq.monitoring.notices import event_for, notice, slack_message
 from batchq.plan import Hook
-from batchq.ports import RunInfo, RunRecord
+from batchq.ports import RunInfo
+from batchq.records import RunRecord
 from batchq.services import Services
 
 log = logging.getLogger(__name__)

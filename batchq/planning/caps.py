@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import ManifestError, PlanError
 from batchq.manifest.loader import problem_at
 from batchq.manifest.models import Manifest
-from batchq.plan import Budget, Canary, ProviderSpec, StepPlan
+from batchq.plan import Budget, Canary, StepPlan
 from batchq.planning.pricing import upload_prices
 
 _NO_PRICE = "no price is known for {model}, so the budget in dollars cannot be held"

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from batchq.endpoint import ProviderSpec
 from batchq.outcome import Json
-from batchq.plan import InputSpec, ProviderSpec, StageSpec, StepPlan
+from batchq.plan import InputSpec, StageSpec, StepPlan
 
 SHOWN = 4
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from batchq.endpoint import Prices
 from batchq.errors import ManifestError, Problem
 from batchq.manifest.endpoints import Prices as PricesPart
 from batchq.manifest.wording import report_errors
 from batchq.manifest.yamlfile import Document, KeyPath, key_text, read_document
-from batchq.plan import Prices
 from batchq.planning.pricing import PriceTable
 
 PATH = "config/prices.yaml"

@@ -9,8 +9,8 @@ from decimal import Decimal
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from batchq.endpoint import Prices
 from batchq.outcome import Usage
-from batchq.plan import Prices
 
 FREE = Prices(0.0, 0.0)
 

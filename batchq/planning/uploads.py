@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from batchq.endpoint import ProviderSpec
 from batchq.manifest.models import Step
 from batchq.manifest.modes import deadline_of
 from batchq.outcome import Usage
-from batchq.plan import ProviderSpec, StepSpec, UploadTerms
+from batchq.plan import StepSpec, UploadTerms
 from batchq.planning.estimate import Estimate
 from batchq.planning.pricing import cost, upload_prices
 from batchq.planning.specs import Planning, levels_of

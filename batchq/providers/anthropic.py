@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import BadRequest, ServerFailed
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply, ChatRequest
 from batchq.providers.failures import read_json, read_key
 from batchq.providers.http import post

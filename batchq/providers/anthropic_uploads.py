@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import (
     BadRequest,
     ProviderError,
@@ -15,7 +16,6 @@ from batchq.errors import (
     UploadCancelled,
     UploadExpired,
 )
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply
 from batchq.providers.anthropic import base_url_of, build_body, headers_of, read_reply
 from batchq.providers.failures import failure, read_key

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import (
     AuthFailed,
     BadRequest,
@@ -24,7 +25,6 @@ from batchq.errors import (
     UnknownModel,
 )
 from batchq.host.apikeys import read_api_key
-from batchq.plan import ProviderSpec
 from batchq.providers.http import Answer
 from batchq.providers.quotas import read_quotas, refused_by
 

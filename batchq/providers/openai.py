@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import BadRequest, ProviderError, ServerFailed
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply, ChatRequest
 from batchq.providers.failures import failure, read_json, read_key
 from batchq.providers.http import post

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import (
     BadRequest,
     FormRefused,
@@ -18,7 +19,6 @@ from batchq.errors import (
     UploadExpired,
     UploadQuotaUsedUp,
 )
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply
 from batchq.providers.failures import failure, kind_of, read_key, redact
 from batchq.providers.http import Answer, write_json

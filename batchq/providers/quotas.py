@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from batchq.plan import Unit
+from batchq.endpoint import Unit
 from batchq.ports import Quota
 
 _UNITS: tuple[Unit, ...] = ("requests", "tokens")

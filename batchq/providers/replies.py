@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import Refused, Truncated
 from batchq.outcome import Usage
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatReply
 from batchq.providers.failures import retry_after_s
 from batchq.providers.quotas import read_quotas

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, TypeVar
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import (
     ConnectionFailed,
     ProviderError,
@@ -18,7 +19,6 @@ from batchq.errors import (
     StoreError,
     UploadQuotaUsedUp,
 )
-from batchq.plan import ProviderSpec
 from batchq.providers.failures import failure, read_date, read_json
 from batchq.providers.http import Answer, download, get, never, post, post_file
 from batchq.providers.results import Results

@@ -18,7 +18,8 @@ from batchq.engine.reconcile import Decision, Fate, look_at_batch, missing_items
 from batchq.errors import BatchqError, PlanError, QueueError, StoreError
 from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, StepPlan
-from batchq.ports import ItemRef, OpenBatch, RunInfo, RunState
+from batchq.ports import ItemRef, OpenBatch, RunInfo
+from batchq.progress import RunState
 from batchq.queue.dispatch import dispatch_batch
 from batchq.queue.gate import Gate
 from batchq.queue.landing import Landing

@@ -8,7 +8,8 @@ from dataclasses import replace
 from batchq.engine.collate import batch_count
 from batchq.engine.tracing import span
 from batchq.errors import QueueError, UsageError
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.queue.names import CONTROL_QUEUE, DEFAULT_QUEUES
 from batchq.runs.life import budget_of, open_folder
 from batchq.services import Services

@@ -34,7 +34,8 @@ from batchq.errors import QueueError
 from batchq.host.logs import log_context
 from batchq.outcome import Json, Outcome
 from batchq.plan import Item, StepSpec
-from batchq.ports import Claim, ClaimResult, ItemRef, RunState
+from batchq.ports import Claim, ClaimResult, ItemRef
+from batchq.progress import RunState
 from batchq.queue import heart
 from batchq.queue.backend import Part
 from batchq.queue.leave import is_leaving

@@ -10,7 +10,8 @@ from batchq.engine.canary import canary_items, canary_reason, canary_text, judge
 from batchq.engine.collate import batch_count
 from batchq.outcome import Outcome
 from batchq.plan import Item, StepPlan
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.services import Services
 from batchq.store.canary import write_canary
 

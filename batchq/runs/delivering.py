@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from batchq.endpoint import Prices
 from batchq.engine.delivered import NO_ANSWER, Delivered
 from batchq.engine.uploading import index_of
 from batchq.errors import ResultsCutOff, UploadCancelled, UploadExpired
 from batchq.outcome import Usage
-from batchq.plan import Prices
 from batchq.store.uploads import Ended, KeptUpload, UploadStore
 from batchq.uploads import UploadAnswer
 

@@ -10,7 +10,7 @@ from batchq.outcome import Summary, Usage
 from batchq.plan import Plan, StepPlan
 from batchq.planning.changes import work_changes
 from batchq.planning.pricing import cost, upload_prices
-from batchq.ports import Catalog, StepFigures
+from batchq.records import Catalog, StepFigures
 
 LEAST_ITEMS = 5
 """Fewer items than these teach nothing."""

@@ -14,15 +14,9 @@ from batchq.errors import BatchqError, RunNotFound, StoreError
 from batchq.monitoring.notify import announce
 from batchq.outcome import Outcome, Summary, Usage
 from batchq.plan import Plan, StepPlan
-from batchq.ports import (
-    BudgetUse,
-    Progress,
-    RunInfo,
-    RunRecord,
-    RunState,
-    StepProgress,
-    iso,
-)
+from batchq.ports import BudgetUse, RunInfo
+from batchq.progress import Progress, RunState, StepProgress
+from batchq.records import RunRecord, iso
 from batchq.services import Services
 
 if TYPE_CHECKING:

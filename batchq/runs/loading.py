@@ -16,7 +16,8 @@ from batchq.errors import ProviderError, StoreError, TaskError
 from batchq.outcome import Usage
 from batchq.plan import Item, StageSpec, StepPlan, StepSpec
 from batchq.planning.pricing import upload_prices
-from batchq.ports import ChatRequest, RunInfo, RunState
+from batchq.ports import ChatRequest, RunInfo
+from batchq.progress import RunState
 from batchq.ranges import ranges
 from batchq.runs.kept import answers_in, has_cache
 from batchq.store.uploads import Intent, KeptUpload, UploadStore

@@ -18,7 +18,7 @@ from batchq.manifest.loader import problem_at
 from batchq.manifest.models import Manifest
 from batchq.plan import Plan, is_remote
 from batchq.planning import planner
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.settings import load_settings
 
 if TYPE_CHECKING:

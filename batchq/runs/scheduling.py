@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 
 from batchq.ledger.schedules import Entry
 from batchq.manifest.timetable import times
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.services import Services
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from batchq.outcome import Usage
 from batchq.plan import StepPlan
 from batchq.planning.pricing import upload_prices
 from batchq.planning.uploads import online_by
-from batchq.ports import RunInfo, RunState, UploadsTold
+from batchq.ports import RunInfo
+from batchq.progress import RunState, UploadsTold
 from batchq.runs.delivering import Delivery, deliver
 from batchq.runs.loading import Loader
 from batchq.store.uploads import Begun, Created, Ended, Intent, KeptUpload, Online, UploadStore

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from batchq.errors import BatchqError, ProviderError, QueueError
 from batchq.host.logs import log_context
 from batchq.ledger import keys
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.runs.life import open_folder
 from batchq.runs.uploading import Patience, Uploader
 from batchq.store.uploads import UploadStore

@@ -10,7 +10,8 @@ from batchq.engine.lineage import redo_steps
 from batchq.errors import RunNotFound, StoreError, UsageError
 from batchq.manifest.labels import FINAL
 from batchq.plan import Plan
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.store import RunFolder
 from batchq.store.presence import open_whole
 from batchq.store.search import Place, find_id, find_index, read_names

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from batchq.errors import StoreError
 from batchq.plan import decode, encode
-from batchq.ports import CanaryReport
+from batchq.progress import CanaryReport
 from batchq.store.folder import RunFolder
 
 _PATH = "state/canary.json"

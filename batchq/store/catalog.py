@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Double, Engine, cast, delete, func, select
 
 from batchq.outcome import Outcome, State, Summary, Usage
-from batchq.ports import BatchRecord, RunRecord, RunState, StepFigures, iso
+from batchq.progress import RunState
+from batchq.records import BatchRecord, RunRecord, StepFigures, iso
 from batchq.store.database import explained, open_engine, upsert
 from batchq.store.tables import batches, items, runs
 
@@ -30,7 +31,7 @@ def open_catalog(url: str, clock: Clock = time.time) -> SqlCatalog:
 
 
 class SqlCatalog:
-    """Implements `ports.Catalog`; used by many threads and processes at once."""
+    """Implements `records.Catalog`; used by many threads and processes at once."""
 
     def __init__(self, engine: Engine, clock: Clock = time.time) -> None:
         self.engine = engine

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from batchq.errors import StoreError
 from batchq.outcome import Json, Outcome, Summary
 from batchq.plan import Item, OutputSpec, Plan, Rerun, decode, encode
-from batchq.ports import RunRecord
+from batchq.records import RunRecord
 from batchq.store import basis, earlier, frozen
 from batchq.store.files import Files, open_files
 from batchq.store.itemfiles import write_items

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Engine, Select, and_, func, or_, select, tuple_
 
 from batchq.outcome import State
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.store.catalog import item_of, run_record
 from batchq.store.database import explained
 from batchq.store.tables import batches, items, runs

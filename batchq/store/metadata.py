@@ -8,7 +8,7 @@ from typing import Any
 
 from batchq.outcome import Summary, Usage
 from batchq.plan import Plan
-from batchq.ports import RunRecord
+from batchq.records import RunRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 
 from batchq.errors import RunExists, RunNotFound, StoreError
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.store.files import Files, open_files
 from batchq.store.folder import RunFolder
 from batchq.store.names import safe_name

@@ -9,7 +9,8 @@ from statistics import fmean
 from batchq.errors import StoreError
 from batchq.outcome import Outcome, Summary
 from batchq.plan import StepSpec
-from batchq.ports import BatchRecord, Catalog, RunRecord, RunState, iso
+from batchq.progress import RunState
+from batchq.records import BatchRecord, Catalog, RunRecord, iso
 from batchq.store.folder import RunFolder
 from batchq.store.outputs import Outputs
 

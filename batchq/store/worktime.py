@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.store.folder import RunFolder
 
 _RESUMED = "run resumed"

@@ -8,7 +8,7 @@ from typing import Any
 from batchq.actions.asjson import story_json
 from batchq.actions.lookup import Found
 from batchq.errors import RunNotFound, StoreError, UsageError
-from batchq.ports import Progress
+from batchq.progress import Progress
 from batchq.runs.story import Story, tell
 from batchq.runs.versions import is_read_only
 from batchq.store.listing import ItemFilter

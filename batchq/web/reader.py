@@ -17,7 +17,8 @@ from batchq.embedded.stack import live_broker_url, live_brokers
 from batchq.errors import QueueError, RunNotFound, StoreError
 from batchq.monitoring.bottleneck import what_bounds
 from batchq.plan import Budget
-from batchq.ports import Progress, RunRecord, RunState
+from batchq.progress import Progress, RunState
+from batchq.records import RunRecord
 from batchq.runs.life import open_folder, progress
 from batchq.runs.versions import Version, open_version
 from batchq.services import Services, build_services

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from jinja2 import FunctionLoader
 from markupsafe import Markup
 
-from batchq.ports import iso
+from batchq.records import iso
 from batchq.report.escaping import html_environment
 from batchq.report.texts import number_text, took_text
 from batchq.runs.compare import TITLES

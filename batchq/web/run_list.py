@@ -7,7 +7,8 @@ from typing import Any
 from batchq.actions.asjson import record_json
 from batchq.actions.lookup import as_seen
 from batchq.errors import BatchqError
-from batchq.ports import Progress, RunRecord, RunState
+from batchq.progress import Progress, RunState
+from batchq.records import RunRecord
 from batchq.store.listing import RunFilter
 from batchq.web.query import Query, choice, number
 from batchq.web.reader import Reader

@@ -11,7 +11,8 @@ from batchq.actions.asjson import progress_json, record_json
 from batchq.actions.lookup import Found, as_seen
 from batchq.errors import BatchqError, RunNotFound, StoreError
 from batchq.manifest.labels import KNOWN_LABELS
-from batchq.ports import Progress, RunRecord, RunState, iso
+from batchq.progress import Progress, RunState
+from batchq.records import RunRecord, iso
 from batchq.report.charts import histogram
 from batchq.runs.life import open_folder
 from batchq.runs.versions import is_read_only

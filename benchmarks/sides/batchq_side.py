@@ -18,7 +18,7 @@ from typing import Any
 from driving import HERE, URL, Job, Late, command, serve, workers
 
 import batchq
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.services import build_services
 from batchq.settings import load_settings
 

@@ -12,8 +12,8 @@ import pytest
 import redis
 from playwright.sync_api import Page, expect, sync_playwright
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter import desk
-from batchq.plan import Limits, ProviderSpec, RateLimit
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [

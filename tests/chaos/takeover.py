@@ -45,7 +45,7 @@ from batchq.ledger.keys import ALIVE, lock, uploading
 from batchq.manifest.loader import load_manifest
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.providers import get_uploads
 from batchq.queue import control
 from batchq.queue.advance import advance

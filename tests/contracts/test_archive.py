@@ -23,7 +23,8 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.runs.versions import open_version
 from batchq.store import Outputs
 

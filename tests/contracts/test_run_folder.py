@@ -26,7 +26,8 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.store import Outputs, RunFolder, safe_name
 from batchq.store.faults import explained
 

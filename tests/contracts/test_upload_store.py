@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from batchq.endpoint import Prices
 from batchq.engine.delivered import NO_ANSWER, Delivered
 from batchq.errors import BadRequest, ResultsCutOff, UploadCancelled, UploadExpired
 from batchq.outcome import Attempt, Outcome, State, Usage
-from batchq.plan import Prices
 from batchq.ports import ChatReply
 from batchq.runs.delivering import deliver
 from batchq.store import RunFolder, earlier

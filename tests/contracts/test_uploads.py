@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import (
     AuthFailed,
     BadRequest,
@@ -35,7 +36,6 @@ from batchq.errors import (
     UploadQuotaUsedUp,
     UsageError,
 )
-from batchq.plan import ProviderSpec
 from batchq.ports import ChatRequest, Message
 from batchq.providers import get_provider, get_uploads
 from batchq.uploads import Upload, UploadAnswer, UploadLine, UploadProvider

@@ -22,7 +22,8 @@ import pytest
 from batchq.manifest.loader import load_manifest
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.queue import control
 from batchq.runs.life import create_run, open_folder
 from batchq.services import Services, build_services

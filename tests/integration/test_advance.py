@@ -13,7 +13,8 @@ from batchq.manifest.loader import load_manifest
 from batchq.outcome import Outcome, State
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
-from batchq.ports import Claim, ItemRef, RunInfo, RunState
+from batchq.ports import Claim, ItemRef, RunInfo
+from batchq.progress import RunState
 from batchq.queue import control
 from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp, make_app

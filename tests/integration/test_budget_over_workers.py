@@ -4,7 +4,7 @@ import signal
 from dataclasses import replace
 from typing import Any
 
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.queue import control
 
 THREADS = ("-P", "threads", "-c", "8")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.queue import control
 from batchq.runs.life import load_run
 from batchq.store.canary import read_canary, write_canary

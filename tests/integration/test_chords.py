@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from batchq.ports import ItemRef, RunState
+from batchq.ports import ItemRef
+from batchq.progress import RunState
 from batchq.queue import control
 from batchq.queue.app import make_app
 from batchq.queue.message import encode_end, encode_message

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from batchq.cli.checkup import check_flower, check_processes, check_sights
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
 from batchq.queue import probe
 from batchq.queue.probe import SEEN, ask, token_file
+from batchq.records import RunRecord
 from batchq.version import __version__
 
 KEY = "DOCTOR_TEST_KEY"

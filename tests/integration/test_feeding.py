@@ -17,7 +17,8 @@ from batchq.manifest.loader import load_manifest
 from batchq.outcome import Summary
 from batchq.plan import Item, StepPlan
 from batchq.planning.planner import make_plan
-from batchq.ports import ItemRef, RunState
+from batchq.ports import ItemRef
+from batchq.progress import RunState
 from batchq.queue import feeding
 from batchq.queue.app import BatchqApp, make_app
 from batchq.queue.backend import Part

@@ -13,11 +13,11 @@ import pytest
 import redis
 
 from batchq.embedded.binary import find_redis_server
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.errors import QueueError
 from batchq.ledger import RedisLedger, connect
 from batchq.limiter import RedisLimiter
 from batchq.limiter.keys import provider_key
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Reservation
 
 

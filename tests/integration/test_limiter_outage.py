@@ -13,10 +13,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.errors import QueueError
 from batchq.limiter import RedisLimiter
 from batchq.limiter.keys import limit_key, provider_key
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Reservation
 
 

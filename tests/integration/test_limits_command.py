@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from batchq.__main__ import main
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter import RedisLimiter
 from batchq.limiter.keys import provider_key
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Reservation
 
 Ask = Callable[..., tuple[int, str, str]]

@@ -6,7 +6,7 @@ import json
 import sys
 
 from batchq.__main__ import main
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.store import RunFolder
 
 ITEMS = 60

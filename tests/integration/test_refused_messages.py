@@ -14,7 +14,8 @@ import pytest
 
 from batchq.broker.signing import signer_of
 from batchq.plan import Item, StepSpec
-from batchq.ports import ItemRef, RunState
+from batchq.ports import ItemRef
+from batchq.progress import RunState
 from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp, make_app
 from batchq.queue.message import encode_message

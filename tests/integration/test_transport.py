@@ -13,7 +13,7 @@ from pathlib import Path
 from kombu import Consumer
 
 from batchq.embedded.server import start_redis
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.queue.app import make_app
 from batchq.settings import Settings
 

@@ -16,7 +16,8 @@ import requests
 
 from batchq.manifest.loader import load_manifest
 from batchq.planning.planner import make_plan
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.queue import control
 from batchq.queue.advance import advance
 from batchq.queue.app import BatchqApp, make_app

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from batchq.cli.runs import status_command
 from batchq.limiter import RedisLimiter
 from batchq.limiter.desk import ProviderUse
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.queue import control
 
 

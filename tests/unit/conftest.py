@@ -19,7 +19,8 @@ from batchq.manifest.loader import load_manifest
 from batchq.outcome import Attempt, ItemError, Outcome, State, Usage
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import make_plan
-from batchq.ports import RunInfo, RunState
+from batchq.ports import RunInfo
+from batchq.progress import RunState
 from batchq.runs.life import close_run, create_run, finish_step, open_folder, record_batch
 from batchq.services import build_services
 from batchq.settings import Settings

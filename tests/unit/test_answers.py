@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchq.endpoint import CacheSpec, Limits, Prices, ProviderSpec
 from batchq.engine.answers import Answers, cache_key, decode_answer, encode_answer, key_parts
 from batchq.errors import StoreError
 from batchq.outcome import Usage
-from batchq.plan import CacheSpec, Limits, Prices, ProviderSpec
 from batchq.ports import ChatRequest, KeptAnswer, Message
 from batchq.store import MemoryCache
 

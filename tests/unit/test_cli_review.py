@@ -30,7 +30,8 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.store import Outputs, RunFolder, open_catalog
 from batchq.store.marks import Mark, Verdict, put_mark, read_marks
 from batchq.store.records import batch_record

@@ -12,7 +12,7 @@ from batchq.cli.output import duration, money, table
 from batchq.cli.summary import as_json, summary_lines
 from batchq.engine.canary import live_text
 from batchq.outcome import Summary, Usage
-from batchq.ports import CanaryReport, Progress, RunState, StepProgress
+from batchq.progress import CanaryReport, Progress, RunState, StepProgress
 
 USAGE = Usage(calls=12, input_tokens=3400, output_tokens=900, cost_nusd=20_000_000)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from batchq.endpoint import Limits, ProviderSpec
 from batchq.engine.context import TaskContext
 from batchq.engine.functions import call_task
 from batchq.engine.turns import Turns
 from batchq.errors import RateLimited, TaskError
 from batchq.limiter import MemoryLimiter
-from batchq.plan import Item, Limits, ProviderSpec, StageSpec, StepSpec
+from batchq.plan import Item, StageSpec, StepSpec
 from batchq.ports import ItemRef, Reservation
 from batchq.workplace import DiskCache
 

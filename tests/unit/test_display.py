@@ -10,7 +10,7 @@ from rich.live import Live
 
 from batchq.cli.display import LiveView, middle_cut, natural_order
 from batchq.outcome import Summary
-from batchq.ports import ItemProgress, Progress, RunState, StepProgress
+from batchq.progress import ItemProgress, Progress, RunState, StepProgress
 
 
 def shown(told: list[ItemProgress], width: int, height: int = 40) -> list[str]:

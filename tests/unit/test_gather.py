@@ -12,7 +12,8 @@ from batchq.manifest.loader import load_manifest
 from batchq.outcome import ItemError, Measured, Outcome, State, Summary
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import iter_items, make_plan
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.report import gather, write_reports
 from batchq.store import Outputs, RunFolder
 

@@ -8,19 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from batchq.endpoint import CacheSpec, ProviderSpec
 from batchq.engine.answers import cache_key
 from batchq.outcome import Json, Usage
-from batchq.plan import (
-    CacheSpec,
-    InputSpec,
-    OutputSpec,
-    Pacing,
-    ProviderSpec,
-    StageSpec,
-    StepPlan,
-    StepSpec,
-    Tolerance,
-)
+from batchq.plan import InputSpec, OutputSpec, Pacing, StageSpec, StepPlan, StepSpec, Tolerance
 from batchq.ports import ChatRequest, KeptAnswer, Message
 from batchq.runs.kept import answers_in, has_cache
 from batchq.store import MemoryCache

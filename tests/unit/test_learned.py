@@ -6,20 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from batchq.endpoint import Prices, ProviderSpec
 from batchq.outcome import Summary, Usage
 from batchq.plan import (
     InputSpec,
     OutputSpec,
     Pacing,
     Plan,
-    Prices,
-    ProviderSpec,
     StageSpec,
     StepPlan,
     StepSpec,
     Tolerance,
 )
-from batchq.ports import StepFigures
+from batchq.records import StepFigures
 from batchq.runs.learned import learn
 
 SEEN = StepFigures(100, 2, 1.1, 2.0, 1000.0, 500.0, 100.0, 0.0)

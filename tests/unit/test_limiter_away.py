@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter import MemoryLimiter
 from batchq.limiter.keys import provider_key
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Reservation
 
 PATIENCE_S = 3.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter import MemoryLimiter
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Feedback, Reservation, Verdict
 from batchq.simulator.limits import Limits as ServerLimits
 from batchq.simulator.options import SimulatorOptions

@@ -14,7 +14,8 @@ from batchq.plan import (
     StepSpec,
     Tolerance,
 )
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.store.metadata import describe, summary_in
 
 COUNTS = st.integers(0, 10**9)

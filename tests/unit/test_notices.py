@@ -14,7 +14,9 @@ from batchq.monitoring.notices import event_for, notice, slack_message
 from batchq.outcome import Summary, Usage
 from batchq.plan import Budget, Hook
 from batchq.planning.planner import make_plan
-from batchq.ports import Allowance, BudgetUse, RunRecord, RunState
+from batchq.ports import Allowance, BudgetUse
+from batchq.progress import RunState
+from batchq.records import RunRecord
 
 SPENT = "the budget of $1.00 is used up: $0.99 spent, the next call needs $0.02"
 

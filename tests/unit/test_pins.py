@@ -12,7 +12,8 @@ from batchq.manifest.loader import load_manifest
 from batchq.plan import Plan, encode
 from batchq.planning.drift import find_drift
 from batchq.planning.lock import manifest_lock
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.runs.pins import make_plan, pin_inputs
 from batchq.store import Outputs
 

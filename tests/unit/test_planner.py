@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from batchq.endpoint import RateLimit
 from batchq.errors import PlanError, UsageError
 from batchq.manifest.loader import Overrides, load_manifest
 from batchq.outcome import SentPrompt
-from batchq.plan import Plan, RateLimit, decode, encode
+from batchq.plan import Plan, decode, encode
 from batchq.planning.estimate import CALL_S
 from batchq.planning.lock import manifest_lock
 from batchq.planning.planner import iter_items, make_plan, pipeline_name, render_item

@@ -13,8 +13,9 @@ from batchq.embedded.pools import (
     thread_env,
     with_base_urls,
 )
+from batchq.endpoint import Limits
 from batchq.manifest.loader import load_manifest
-from batchq.plan import Limits, Plan
+from batchq.plan import Plan
 from batchq.planning.planner import make_plan
 
 MANIFEST = """\

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from batchq.endpoint import Prices
 from batchq.errors import ManifestError
-from batchq.plan import Prices
 from batchq.planning.pricelist import load_prices
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchq.endpoint import Prices
 from batchq.outcome import Usage
-from batchq.plan import Prices
 from batchq.planning.pricing import FREE, cost, estimate_tokens, find_prices
 
 tokens = st.integers(0, 10**9)

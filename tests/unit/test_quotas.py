@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter.pacing import Pace, paces
 from batchq.limiter.signals import Signal, read_signal
-from batchq.plan import Limits, ProviderSpec, RateLimit
 from batchq.ports import Quota
 from batchq.providers.quotas import read_quotas, refused_by
 

@@ -5,7 +5,8 @@ import pytest
 from batchq.engine.reconcile import MAX_DISPATCHES, Fate, look_at_batch, settle_batch
 from batchq.outcome import Outcome, State
 from batchq.plan import Item
-from batchq.ports import LATER, Lease, OpenBatch, RunState
+from batchq.ports import LATER, Lease, OpenBatch
+from batchq.progress import RunState
 
 ITEMS = [Item(str(index), index, {}) for index in range(3)]
 STOPPED = [RunState.PAUSED, RunState.CANCELLED, RunState.FAILED]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from batchq.actions.retention import judge
 from batchq.outcome import Summary
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 
 
 def version(

@@ -25,7 +25,8 @@ from batchq.plan import (
     Tolerance,
 )
 from batchq.planning.planner import iter_items
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.runs.places import placed_items
 from batchq.runs.reuse import Because, Review, review_plan, scaled_plan
 from batchq.runs.versions import Version, open_version

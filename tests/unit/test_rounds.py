@@ -16,7 +16,7 @@ from batchq.manifest.models import Manifest
 from batchq.manifest.rounds import bounds_left, rounds_left
 from batchq.outcome import Usage
 from batchq.planning.planner import make_plan
-from batchq.ports import RunState
+from batchq.progress import RunState
 
 TEXT = """\
 rounds: {rounds}

@@ -5,11 +5,12 @@ import threading
 
 import pytest
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.engine.counting import CountingLimiter, count_outcome
 from batchq.engine.tally import MAX_SERIES, OTHER, Tally
 from batchq.limiter import MemoryLimiter
 from batchq.outcome import Attempt, ItemError, Outcome, State, Usage
-from batchq.plan import Limits, ProviderSpec, RateLimit, StageSpec, StepSpec
+from batchq.plan import StageSpec, StepSpec
 from batchq.ports import Feedback, Reservation, Verdict
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchq.endpoint import ProviderSpec
 from batchq.errors import (
     BadRequest,
     ProviderError,
@@ -17,7 +18,6 @@ from batchq.errors import (
     UploadExpired,
     UploadQuotaUsedUp,
 )
-from batchq.plan import ProviderSpec
 from batchq.providers import anthropic_uploads, openai_uploads
 from batchq.providers.wire import Wire
 

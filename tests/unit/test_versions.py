@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from batchq.errors import UsageError
-from batchq.ports import RunRecord, RunState
+from batchq.progress import RunState
+from batchq.records import RunRecord
 from batchq.runs.versions import require_changeable
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
+from batchq.endpoint import Limits, ProviderSpec, RateLimit
 from batchq.limiter import desk
-from batchq.plan import Limits, ProviderSpec, RateLimit
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.runs.life import find_run
 from batchq.runs.versions import open_version
 from batchq.services import build_services

@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from batchq.ports import RunState
+from batchq.progress import RunState
 from batchq.web.actions import ACTIONS
 from batchq.web.app import PAGES
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchq.ports import RunState
+from batchq.progress import RunState
 
 HOSTILE = "<script>alert(1)</script>"
 ALL = ("", "/items", "/failures")
