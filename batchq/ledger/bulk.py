@@ -97,6 +97,11 @@ class BulkLedger:
             pipe.execute()
 
     @or_queue_error
+    def push(self, queue: str, text: bytes) -> None:
+        """Puts a message where new ones go, behind all others."""
+        self._client.lpush(queue, text)
+
+    @or_queue_error
     def claim(self, refs: Sequence[ItemRef], owner: str) -> Claimed:
         """Claims items that nobody has started yet."""
         batches: dict[_Batch, list[ItemRef]] = {}

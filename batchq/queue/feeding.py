@@ -1,19 +1,21 @@
-"""A slot whose item has ended takes the next items itself, many in one round trip.
+"""A slot whose item has ended takes the next items itself, with as few round trips as may be.
 
-What a worker does for one message costs several times what an item does that takes no time: it is
-fetched, decoded, handed to a slot, claimed, counted and told of one by one. So a slot that has run
-a light item goes on with those that are next in its queue: it takes their messages at once, claims
-them at once, and keeps their outcomes at once, for a second; then the worker has its say again.
-Every item stays a message of its own that any worker of the app can run.
+What a worker does for one message costs several times what an item does that takes no time, and
+as much as a call: it is fetched, decoded, handed to a slot, claimed, counted and told of one by
+one. So a slot that has run a light item goes on with those that are next in its queue, for a
+while; then the worker has its say again. Items that take no time it takes many at once, claims
+them at once, and keeps their outcomes at once. Longer ones, such as calls, it takes one by one, and
+shares round trips with the other slots of its process (`queue.crew`). Every item stays a message
+of its own that any worker of the app can run.
 
 Whatever is not plain sailing goes back into the queue as a message that only the worker takes: an
-item that was started before, one that cannot be read, one whose run is not known. Where somebody
-looks at tasks' events, or a task was revoked, slots take nothing (`queue.request`).
+item that was started before, one that cannot be read, one whose run is not known, one that has to
+wait for its provider. Where somebody looks at tasks' events, or a task was revoked, slots take
+nothing (`queue.request`).
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
@@ -25,23 +27,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kombu.exceptions import KombuError
-from kombu.serialization import loads, prepare_accept_content
-
 from batchq.engine.runner import run_item
-from batchq.engine.tracing import place_of, span
+from batchq.engine.tracing import span
 from batchq.errors import QueueError
 from batchq.host.logs import log_context
-from batchq.outcome import Json, Outcome
+from batchq.outcome import Outcome
 from batchq.plan import Item, StepSpec
-from batchq.ports import Claim, ClaimResult, ItemRef
+from batchq.ports import Claim, ItemRef
 from batchq.progress import RunState
 from batchq.queue import heart
 from batchq.queue.backend import Part
+from batchq.queue.crew import Crew, Ended, crew_of
 from batchq.queue.leave import is_leaving
-from batchq.queue.light import LIGHT_MARK, as_ordinary
-from batchq.queue.message import RUN_ITEM, decode_message
-from batchq.queue.transport import flaw_of
+from batchq.queue.light import LIGHT_MARK, NO_ETA, as_later
+from batchq.queue.taking import ClaimedLedger, Taken, Taker
 
 if TYPE_CHECKING:
     from batchq.engine.runner import Receipt
@@ -50,19 +49,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FEED_S = 1.0
-"""How long a slot goes on; a worker that is told to end, or has another queue, waits so long."""
+FEED_S, FEED_ITEMS, MOST_FEED_S = 1.0, 10, 30.0
+"""How long a slot goes on: a second, or as long as some items take, within bounds. A worker that has
+another queue, or is told to tell of tasks, waits so long."""
 CHUNK_S = 0.05
 """Items that should take so long together are taken at once."""
-MOST, MOST_BYTES = 64, 4 * 1024 * 1024
+MOST = 64
 QUICK_S, HOLD_S = 0.005, 0.02
 """Outcomes of items that took less than the first wait for others, at most the second; an answer of
 a network does not wait."""
 STUCK_S = 0.25
 """Items do not wait longer for one that was taken with them."""
 
-_MARKS = (LIGHT_MARK, '"eta": null')
-_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, KombuError)
+_MARKS = (LIGHT_MARK, NO_ETA)
 
 
 def run_delivered(
@@ -86,18 +85,15 @@ def feed(app: BatchqApp, own: Delivery, item_s: float) -> None:
     limits = json.dumps(list(own.timelimit or (None, None)))
     marks = (*_MARKS, f'"timelimit": {limits}')
     slot = _Slot(app, own)
-    until = time.monotonic() + FEED_S - item_s
-    try:
+    crew = crew_of(app, heart.owner(app.services), own.queue, marks)
+    until = time.monotonic() + max(FEED_S, min(MOST_FEED_S, FEED_ITEMS * item_s)) - item_s
+    with slot, crew:
         while time.monotonic() < until and not is_leaving():
-            most = max(1, min(MOST, int(CHUNK_S / max(item_s, 1e-4))))
-            texts = slot.take(most, marks)
-            if not texts:
+            most = min(MOST, int(CHUNK_S / max(item_s, 1e-4)))
+            took_s = slot.run_one(crew) if most <= 1 else slot.run_many(most, marks)
+            if took_s is None:
                 return
-            slot.busy_s = 0.0
-            slot.run(texts)
-            item_s = slot.busy_s / len(texts)
-    finally:
-        slot.drop()
+            item_s = took_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,79 +105,80 @@ class Delivery:
     timelimit: Sequence[float | None] | None
 
 
-@dataclass(slots=True)
-class _Taken:
-    """One message, read."""
-
-    text: bytes
-    ref: ItemRef
-    item: Item
-    spec: StepSpec
-    place: str
-    part: Part
-    has_budget: bool = False
-
-
 class _Slot:
     """What a slot has taken, and what of it is done; the watchdog lets go of what waits."""
 
     def __init__(self, app: BatchqApp, own: Delivery) -> None:
         self.app = app
         self.services = app.services
-        self.queue = own.queue
-        self.hand = f"{heart.owner(app.services)}/{own.queue}/{threading.get_ident()}"
         self.bulk = app.services.bulk
+        self.taker = Taker(app, own.queue, str(threading.get_ident()))
         self.began_at = 0.0  # when the item that runs now began
         self.busy_s = 0.0  # what items took by themselves
-        self._accept = prepare_accept_content(app.conf.accept_content)
         self._lock = threading.RLock()
-        self._rest: deque[_Taken] = deque()
+        self._rest: deque[Taken] = deque()
         self._ended: list[tuple[ItemRef, Outcome]] = []
         self._ended_at = 0.0  # the first of these
         self._parts = [own.part]
 
-    def take(self, most: int, marks: Sequence[str]) -> list[bytes]:
-        """Takes the messages of some items, in place of those it has run."""
-        take: Callable[..., list[bytes]] = self.bulk.take
-        return take(self.queue, self.hand, most=most, most_bytes=MOST_BYTES, marks=marks)
+    def __enter__(self) -> _Slot:
+        return self
 
-    def drop(self) -> None:
-        """Has nothing in hand any more."""
-        self.bulk.drop(self.hand)
+    def __exit__(self, *_: object) -> None:
+        self.taker.drop()
 
-    def run(self, texts: Sequence[bytes]) -> None:
-        """Runs the items of messages, as far as nothing is odd about them."""
-        taken: dict[ItemRef, _Taken] = {}
-        odd: list[bytes] = []
-        for text in texts:
-            one = self._read(text)
-            if one is None or one.ref in taken:
-                odd.append(text)
-            else:
-                taken[one.ref] = one
-        claimed = self.bulk.claim(list(taken), heart.owner(self.services))
-        for ref, one in taken.items():
-            verdict = claimed.verdicts.get(ref)
-            if verdict is None:
-                odd.append(one.text)
-            elif verdict is Claim.RUN:
-                one.has_budget = ref.run in claimed.with_budget
-                self._rest.append(one)
-            else:
-                self._parts.append(one.part.ended(verdict.value))
-        if odd:
-            self.bulk.give_back(self.queue, [as_ordinary(text) for text in odd])
+    def run_one(self, crew: Crew) -> float | None:
+        """Runs the next item, taken with those of other slots; how long it took, None without one.
+
+        None also for one that has to wait: the worker is to see what else there is.
+        """
+        if (one := crew.next()) is None:
+            return None
+        for part in self._parts:  # its own: nobody should wait for it
+            crew.end(Ended(part))
+        self._parts.clear()
+        has_ended = False
+
+        def keep(ref: ItemRef, outcome: Outcome) -> None:
+            nonlocal has_ended
+            crew.end(Ended(one.part.ended(Claim.RUN.value), (ref, outcome)))
+            has_ended = True
+
+        began = time.monotonic()
+        receipt = self._run(one, keep)
+        if receipt.again_s:
+            return None
+        if not has_ended:
+            crew.end(Ended(one.part.ended(receipt.claim.value)))
+        return time.monotonic() - began
+
+    def run_many(self, most: int, marks: Sequence[str]) -> float | None:
+        """Runs the next items, taken at once; how long one took, None if there are none."""
+        texts = self.taker.take(most, marks)
+        if not texts:
+            self.flush()
+            return None
+        ready, ended = self.taker.claim(texts)
+        self.busy_s = 0.0
+        self._rest.extend(ready)
+        self._parts += ended
         self.began_at = time.monotonic()
         with _watchdog.over(self):
             while (up := self._next()) is not None:
-                ledger = _ChunkLedger(self, up)
-                receipt = run_delivered(up.ref, up.item, up.spec, up.place, ledger, self.services)
-                if receipt.again_s:  # none that is light should; the worker knows how to wait
-                    self.bulk.give_back(self.queue, [as_ordinary(up.text)])
-                    continue
-                with self._lock:
-                    self._parts.append(up.part.ended(receipt.claim.value))
+                receipt = self._run(up, self.keep)
+                if not receipt.again_s:
+                    with self._lock:
+                        self._parts.append(up.part.ended(receipt.claim.value))
         self.flush()
+        return self.busy_s / len(texts)
+
+    def _run(self, one: Taken, keep: Callable[[ItemRef, Outcome], None]) -> Receipt:
+        """Runs a claimed item; one that has to wait for its provider goes back to the worker."""
+        ledger = ClaimedLedger(self.services, one.has_budget, keep)
+        receipt = run_delivered(one.ref, one.item, one.spec, one.place, ledger, self.services)
+        if receipt.again_s:
+            self.bulk.push(self.taker.queue, as_later(one.text, receipt.again_s))
+        return receipt
 
     def keep(self, ref: ItemRef, outcome: Outcome) -> None:
         """Keeps an outcome, now or within `HOLD_S`."""
@@ -217,64 +214,14 @@ class _Slot:
 
     def _give_back(self) -> None:
         if self._rest:
-            rest = list(self._rest)
-            self.bulk.give_back(self.queue, [one.text for one in rest], [one.ref for one in rest])
+            texts, refs = zip(*((one.text, one.ref) for one in self._rest), strict=True)
+            self.bulk.give_back(self.taker.queue, texts, refs)
             self._rest.clear()
 
-    def _next(self) -> _Taken | None:
+    def _next(self) -> Taken | None:
         with self._lock:
             self.began_at = time.monotonic()
             return self._rest.popleft() if self._rest else None
-
-    def _read(self, text: bytes) -> _Taken | None:
-        """Reads a message as Celery would; None for one that is odd in any way."""
-        try:
-            payload = json.loads(text)
-            headers, properties = payload["headers"], payload["properties"]
-            if flaw_of(payload) or headers["task"] != RUN_ITEM:
-                return None
-            body: Any = payload["body"]
-            if properties.get("body_encoding") == "base64":
-                body = base64.b64decode(body)
-            (message,), _, embed = loads(
-                body, payload["content-type"], payload["content-encoding"], accept=self._accept
-            )
-            ref, item = decode_message(message)
-            spec = self.services.ledger.spec(ref.run, ref.step)
-            part = Part(headers["id"], headers["group"], headers["group_index"], embed["chord"])
-        except _UNREADABLE as error:
-            log.debug("a message is left to the worker: %s", error)
-            return None
-        return _Taken(text, ref, item, spec, place_of(headers), part) if spec else None
-
-
-@dataclass(frozen=True, slots=True)
-class _ChunkLedger:
-    """The ledger of an item that was claimed with others; implements ports.WorkerLedger."""
-
-    slot: _Slot
-    one: _Taken
-
-    def claim(self, ref: ItemRef, owner: str) -> ClaimResult:  # noqa: ARG002 (done already)
-        """See ports.WorkerLedger."""
-        return ClaimResult(Claim.RUN, {}, 1, self.one.has_budget)
-
-    def commit(self, ref: ItemRef, outcome: Outcome) -> bool:
-        """See ports.WorkerLedger; here it is not known at once whether it is the first."""
-        self.slot.keep(ref, outcome)
-        return True
-
-    def checkpoint(self, ref: ItemRef, stage: str, value: Json) -> None:
-        """See ports.WorkerLedger."""
-        self.slot.services.ledger.checkpoint(ref, stage, value)
-
-    def release(self, ref: ItemRef, *, starts: int = 0, until: float = 0.0) -> None:
-        """See ports.WorkerLedger."""
-        self.slot.services.ledger.release(ref, starts=starts, until=until)
-
-    def is_running(self, run: str) -> bool:
-        """See ports.WorkerLedger."""
-        return self.slot.services.ledger.is_running(run)
 
 
 class _Watchdog:
