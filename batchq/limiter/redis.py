@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.commands.core import Script
 from redis.exceptions import RedisError
 
+from batchq.broker.scripts import Scripts
 from batchq.endpoint import ProviderSpec
 from batchq.errors import QueueError
 from batchq.limiter import desk, line
@@ -47,10 +49,10 @@ class RedisLimiter:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        # A script is loaded when it is first used, and again when Redis has forgotten it.
-        self._reserve = client.register_script(script("reserve.lua"))
-        self._settle = client.register_script(script("settle.lua"))
-        self._pause = client.register_script(script("pause.lua"))
+        self._scripts = Scripts(client)
+        self._reserve = self._scripts.register(script("reserve.lua"))
+        self._settle = self._scripts.register(script("settle.lua"))
+        self._pause = self._scripts.register(script("pause.lua"))
         self._prepared: dict[int, _Prepared] = {}
 
     def reserve(self, asked: Reservation) -> Grant:
@@ -60,7 +62,7 @@ class RedisLimiter:
         known = self._prepare(provider)
         patience_us = int(min(asked.patience_s, _FOR_EVER_S) * 1e6)
         args = [asked.lease, int(asked.ttl_s * 1e6), tokens, known.terms, patience_us]
-        wait_us, index = _ask(self._reserve, known, args)
+        wait_us, index = self._ask(self._reserve, known, args)
         if wait_us == 0:
             return Grant(0.0, is_probe=index == 1)
         return Grant(wait_us / 1e6, line.NAMES.get(index) or known.names[index - 1])
@@ -70,7 +72,7 @@ class RedisLimiter:
         known = self._prepare(asked.provider)
         told = "" if feedback == _NOTHING else _written(asked, feedback)
         args = [asked.lease, int(asked.ttl_s * 1e6), asked.tokens, used, known.terms, told]
-        _, outage_us, *events = _ask(self._settle, known, args)
+        _, outage_us, *events = self._ask(self._settle, known, args)
         for event in events:
             log.warning("%s", describe(asked.provider.name, str(_text(event))))
         return float(outage_us) / 1e6
@@ -78,7 +80,7 @@ class RedisLimiter:
     def pause(self, provider: ProviderSpec, seconds: float) -> None:
         """Lets nobody start a call to this provider for so long; never shortens a pause."""
         if seconds > 0:
-            _ask(self._pause, self._prepare(provider), [int(seconds * 1e6)])
+            self._ask(self._pause, self._prepare(provider), [int(seconds * 1e6)])
 
     def usage(self) -> list[desk.ProviderUse]:
         """What all hosts do with each provider that was called lately."""
@@ -96,6 +98,12 @@ class RedisLimiter:
             desk.set_limits(self._client, key, **limits)
         except RedisError as error:
             raise QueueError(f"the limits cannot be changed: {error}") from error
+
+    def _ask(self, script: Script, known: _Prepared, args: list[Any]) -> Any:
+        try:
+            return self._scripts.run(script, known.keys, args)
+        except RedisError as error:
+            raise _away(known.provider, error) from error
 
     def _prepare(self, provider: ProviderSpec) -> _Prepared:
         """Writes down what the scripts are told of a provider, and makes it known, once."""
@@ -118,13 +126,6 @@ class RedisLimiter:
             self._prepared.clear()
         self._prepared[id(provider)] = made
         return made
-
-
-def _ask(ask: Any, known: _Prepared, args: list[Any]) -> Any:
-    try:
-        return ask(keys=known.keys, args=args)
-    except RedisError as error:
-        raise _away(known.provider, error) from error
 
 
 def _away(provider: ProviderSpec, error: RedisError) -> QueueError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from batchq.host.together import Together
+from batchq.broker.together import Together
 from batchq.outcome import Outcome
 from batchq.ports import ItemRef
 from batchq.queue.backend import Part

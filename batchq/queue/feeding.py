@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FEED_S, FEED_ITEMS, MOST_FEED_S = 1.0, 10, 30.0
-"""How long a slot goes on: a second, or as long as some items take, within bounds. A worker that has
-another queue, or is told to tell of tasks, waits so long."""
+"""How long a slot goes on: a second, or as long as some items take, within bounds. So long a worker
+waits that has another queue, or is told to tell of tasks."""
 CHUNK_S = 0.05
 """Items that should take so long together are taken at once."""
 MOST = 64
