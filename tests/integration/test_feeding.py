@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +41,14 @@ steps:
     timeout: {timeout}
     retry: {{max_retries: 1, base: 10ms}}
 """
+CALLS = """
+name: calls
+config: {output_dir: out}
+providers: {p: {kind: openai, model: m, base_url: "http://127.0.0.1:9/v1", api_key_env: KEY}}
+steps: [{name: a, input: {generate: 6}, prompt: "Say\\nyes."}]
+"""
+LONG_S = 0.2
+"""An item that took so long is followed by one at a time."""
 TASKS = """
 import threading
 called, go = [], threading.Event()
@@ -99,9 +108,12 @@ def send(app: BatchqApp, step: StepPlan) -> None:
 def take_first(app: BatchqApp) -> Delivery:
     """Does for the first message what the worker would, and runs nothing."""
     message = json.loads(app.services.redis.rpop(QUEUE))
+    return Delivery(QUEUE, part_of(message), message["headers"]["timelimit"])
+
+
+def part_of(message: dict[str, Any]) -> Part:
     headers = message["headers"]
-    part = Part(headers["id"], headers["group"], headers["group_index"], None, "run")
-    return Delivery(QUEUE, part, headers["timelimit"])
+    return Part(headers["id"], headers["group"], headers["group_index"], None, "run")
 
 
 def kept(app: BatchqApp) -> list[int]:
@@ -241,3 +253,72 @@ def test_slots_leave_all_to_the_worker_while_tasks_are_watched_or_revoked(
     request = Request(message, eventer=eventer, app=app, task=app.tasks["batchq.run_item"])
 
     assert request.request_dict[MAY_FEED] is may
+
+
+def test_items_that_take_longer_are_taken_one_by_one(app, tasks, tmp_path, wait_for):
+    send(app, step_of(tmp_path, "waits"))
+    own = take_first(app)
+    slot = threading.Thread(target=feed, args=(app, own, LONG_S))
+
+    slot.start()
+    wait_for(lambda: tasks.called, "one has begun")
+    waiting, leases = len(queued(app)), set(app.services.ledger.leases(RUN, 1, 0))
+    tasks.go.set()
+    slot.join(20)
+
+    assert (waiting, leases) == (4, {1})
+    assert kept(app) == [1, 2, 3, 4, 5]
+    assert app.services.redis.llen("batchq.control") == 1
+    assert not list(app.services.redis.scan_iter("batchq:hand:*"))
+
+
+def test_slots_that_take_items_together_run_each_once(app, tasks, tmp_path):
+    send(app, step_of(tmp_path))
+    own = take_first(app)
+    slots = [threading.Thread(target=feed, args=(app, own, LONG_S)) for _ in range(4)]
+
+    for slot in slots:
+        slot.start()
+    for slot in slots:
+        slot.join(20)
+
+    assert sorted(tasks.called) == [1, 2, 3, 4, 5] == kept(app)
+    assert app.services.redis.llen("batchq.control") == 1
+    assert not list(app.services.redis.scan_iter("batchq:hand:*"))
+
+
+def test_a_slot_passes_over_what_a_pause_has_stopped(app, tasks, tmp_path):
+    send(app, step_of(tmp_path))
+    own = take_first(app)
+    app.services.ledger.halt(RUN, RunState.PAUSED, "by hand")
+
+    feed(app, own, LONG_S)
+
+    assert tasks.called == []
+    assert app.services.redis.llen(QUEUE) == 0
+
+
+def test_a_call_that_has_to_wait_goes_back_for_later_and_the_slot_to_its_worker(
+    app, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KEY", "none")
+    path = tmp_path / "m.yaml"
+    path.write_text(CALLS)
+    step = make_plan(load_manifest(path)).steps[0]
+    send(app, step)
+    redis, queue = app.services.redis, f"batchq.{step.queue}"
+    message = json.loads(redis.rpop(queue))
+    own = Delivery(queue, part_of(message), message["headers"]["timelimit"])
+    (stage,) = step.spec.stages
+    assert stage.provider is not None
+    app.services.tools.limiter.pause(stage.provider, 60)
+
+    feed(app, own, LONG_S)
+
+    texts = redis.lrange(queue, 0, -1)
+    etas = [json.loads(text)["headers"]["eta"] for text in texts]
+    left = (datetime.fromisoformat(etas[0]) - datetime.now(UTC)).total_seconds()
+    assert 30 < left < 90
+    assert etas[1:] == [None] * 4
+    assert app.services.ledger.leases(RUN, 1, 0)[1].owner == "later"
+    assert not app.services.ledger.outcomes(RUN, 1, 0)
