@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Backoff = Literal["exponential", "linear", "constant"]
 Unit = Literal["requests", "tokens"]
 
 
@@ -75,14 +74,3 @@ class ProviderSpec:
     cache: CacheSpec | None = None
     is_started: bool = False
     priority: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """When to try again, and how long to wait before it; seconds throughout."""
-
-    max_retries: int = 4
-    backoff: Backoff = "exponential"
-    base_s: float = 2.0
-    max_delay_s: float = 60.0
-    jitter: bool = True

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, get_args
 
-from batchq.endpoint import CacheSpec, ProviderSpec, RetryPolicy
+from batchq.endpoint import ProviderSpec
 from batchq.expand import Experiment
 from batchq.guided import Guide
 from batchq.outcome import Json
 
 T = TypeVar("T")
 
+Backoff = Literal["exponential", "linear", "constant"]
 Mode = Literal["online", "batch", "auto"]
 Goal = Literal["min", "max"]
 StageKind = Literal["prompt", "task", "command"]
@@ -26,6 +27,17 @@ EVENTS: tuple[Event, ...] = get_args(Event)
 
 MAX_BATCH_SIZE = 500
 """Largest batch: the cost per item of a chord grows with its header (see docs/decisions.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When to try again, and how long to wait before it; seconds throughout."""
+
+    max_retries: int = 4
+    backoff: Backoff = "exponential"
+    base_s: float = 2.0
+    max_delay_s: float = 60.0
+    jitter: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,20 +356,6 @@ class Rerun:
     chosen: Mapping[int, tuple[int, ...]]
     redo: Mapping[int, Redo]
     kept: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-
-
-def asked_anew(plan: Plan) -> Plan:
-    """The same plan, taking no answer from the cache: new ones take the place of those in it."""
-
-    def in_stage(stage: StageSpec) -> StageSpec:
-        if stage.provider is None or stage.provider.cache is None:
-            return stage
-        return replace(stage, provider=replace(stage.provider, cache=CacheSpec(max_age_s=0.0)))
-
-    def in_step(step: StepPlan) -> StepPlan:
-        return replace(step, spec=replace(step.spec, stages=tuple(map(in_stage, step.spec.stages))))
-
-    return replace(plan, steps=tuple(map(in_step, plan.steps)))
 
 
 _adapters: dict[type[Any], Any] = {}

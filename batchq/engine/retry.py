@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from batchq.endpoint import RetryPolicy
 from batchq.errors import OutputError, ProviderError, TaskError
+from batchq.plan import RetryPolicy
 
 LONGEST_RETRY_AFTER_S = 3600.0
 """A provider that asks for more is not waited for: the item fails and says why."""

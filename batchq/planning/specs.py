@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from batchq.endpoint import CacheSpec, Limits, Prices, ProviderSpec, RateLimit, RetryPolicy
+from batchq.endpoint import CacheSpec, Limits, Prices, ProviderSpec, RateLimit
 from batchq.errors import PlanError
 from batchq.manifest.checks import BASE_URLS
 from batchq.manifest.endpoints import Provider
 from batchq.manifest.models import Manifest, Stage, Step, Work
 from batchq.manifest.modes import mode_of
 from batchq.manifest.placeholders import UnknownPlaceholder, resolve_text
-from batchq.plan import Resources, StageKind, StageSpec, Stats, StepPlan, StepSpec
+from batchq.plan import Resources, RetryPolicy, StageKind, StageSpec, Stats, StepPlan, StepSpec
 from batchq.planning.pricelist import load_prices
 from batchq.planning.pricing import PriceTable, find_prices, has_list_prices, upload_share
 from batchq.text.files import find_prompt, is_inline, read_schema, read_text

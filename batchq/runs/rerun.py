@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from batchq.endpoint import CacheSpec
 from batchq.engine.lineage import redo_steps
 from batchq.errors import PlanError, RunNotFound, TaskError, UsageError
-from batchq.plan import Item, Plan, Redo, Rerun, asked_anew
+from batchq.plan import Item, Plan, Redo, Rerun, StageSpec, StepPlan
 from batchq.ports import RunInfo
 from batchq.runs.life import create_version, open_folder
 from batchq.services import Services
@@ -145,7 +146,7 @@ def create_rerun(
         raise UsageError(f"{base.pipeline}@{base.version}: no item is to be redone")
     plan = _fitting(base.plan, plan or base.plan)
     # A rerun is made because of the answers that there are: the cache would give them again.
-    plan = replace(asked_anew(plan), status=status or plan.status, notes=note)
+    plan = replace(_asked_anew(plan), status=status or plan.status, notes=note)
     indexes = _indexes(chosen)
     rerun = Rerun(base.version, base.folder, indexes, redo_steps(plan, indexes))
 
@@ -195,3 +196,17 @@ def in_words(chosen: Chosen, limit: int = 8) -> str:
     ids: Sequence[str] = [item.id for items in chosen.values() for item in items]
     shown = ", ".join(ids[:limit])
     return shown if len(ids) <= limit else f"{shown} and {len(ids) - limit} more"
+
+
+def _asked_anew(plan: Plan) -> Plan:
+    """The same plan, taking no answer from the cache: new ones take the place of those in it."""
+
+    def in_stage(stage: StageSpec) -> StageSpec:
+        if stage.provider is None or stage.provider.cache is None:
+            return stage
+        return replace(stage, provider=replace(stage.provider, cache=CacheSpec(max_age_s=0.0)))
+
+    def in_step(step: StepPlan) -> StepPlan:
+        return replace(step, spec=replace(step.spec, stages=tuple(map(in_stage, step.spec.stages))))
+
+    return replace(plan, steps=tuple(map(in_step, plan.steps)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from batchq.endpoint import CacheSpec, Limits, Prices, ProviderSpec, RetryPolicy
+from batchq.endpoint import CacheSpec, Limits, Prices, ProviderSpec
 from batchq.engine.answers import Answers
 from batchq.engine.runner import run_item
 from batchq.engine.stages import Tools
@@ -14,7 +14,7 @@ from batchq.errors import ProviderError, Refused, ServerFailed, Truncated
 from batchq.ledger import MemoryLedger
 from batchq.limiter import MemoryLimiter
 from batchq.outcome import Outcome, Summary, Usage
-from batchq.plan import Item, StageSpec, StepSpec
+from batchq.plan import Item, RetryPolicy, StageSpec, StepSpec
 from batchq.ports import ChatReply, ChatRequest, ItemRef, KeptAnswer
 from batchq.store import MemoryCache
 

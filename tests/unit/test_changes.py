@@ -5,8 +5,17 @@ from typing import Any
 
 import pytest
 
-from batchq.endpoint import Limits, Prices, ProviderSpec, RetryPolicy
-from batchq.plan import InputSpec, OutputSpec, Pacing, StageSpec, StepPlan, StepSpec, Tolerance
+from batchq.endpoint import Limits, Prices, ProviderSpec
+from batchq.plan import (
+    InputSpec,
+    OutputSpec,
+    Pacing,
+    RetryPolicy,
+    StageSpec,
+    StepPlan,
+    StepSpec,
+    Tolerance,
+)
 from batchq.planning.changes import selection_changes, short_hash, work_changes
 
 PROVIDER = ProviderSpec("p", "openai", "http://one/v1/", "m")

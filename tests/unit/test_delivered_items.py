@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from batchq.endpoint import Prices, ProviderSpec, RetryPolicy
+from batchq.endpoint import Prices, ProviderSpec
 from batchq.engine.delivered import Delivered
 from batchq.engine.runner import run_item
 from batchq.engine.spending import Purse
@@ -14,7 +14,7 @@ from batchq.engine.stages import Tools
 from batchq.errors import BadRequest, ProviderError, UnknownModel, UploadExpired
 from batchq.ledger import MemoryBudgets, MemoryLedger
 from batchq.outcome import Outcome, State, Summary, Usage
-from batchq.plan import Budget, Item, Mode, StageSpec, StepSpec, encode
+from batchq.plan import Budget, Item, Mode, RetryPolicy, StageSpec, StepSpec, encode
 from batchq.ports import ChatReply, ChatRequest, Grant, ItemRef
 
 REF = ItemRef("r1", 1, 0, 0)

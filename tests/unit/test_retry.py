@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchq.endpoint import RetryPolicy
 from batchq.engine.retry import LONGEST_RETRY_AFTER_S, backoff_s, decide
 from batchq.errors import (
     AuthFailed,
@@ -18,6 +17,7 @@ from batchq.errors import (
     ServerFailed,
     TaskError,
 )
+from batchq.plan import RetryPolicy
 
 RNG = random.Random(1)
 policies = st.builds(

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from batchq.endpoint import Prices, ProviderSpec, RetryPolicy
+from batchq.endpoint import Prices, ProviderSpec
 from batchq.engine.losses import MAX_STARTS
 from batchq.engine.runner import Receipt, run_item
 from batchq.engine.stages import Tools
 from batchq.errors import AuthFailed, BadRequest, RateLimited, ServerFailed, UnknownModel
 from batchq.ledger import MemoryLedger
 from batchq.outcome import State, Usage
-from batchq.plan import Item, StageSpec, StepSpec
+from batchq.plan import Item, RetryPolicy, StageSpec, StepSpec
 from batchq.ports import ChatReply, ChatRequest, Claim, Feedback, Grant, ItemRef, Verdict
 
 PROVIDER = ProviderSpec("p", "openai", "http://unused", "m", prices=Prices(1.0, 2.0))
