@@ -61,7 +61,14 @@ CASES = (
         quick=300,
     ),
     Case("noop-10k", "10,000 of them", Job("noop", 10_000), (*QUEUES, RQ), quick=2_000),
-    Case("noop-100k", "100,000 of them", Job("noop", 100_000), QUEUES, turns=1, quick=5_000),
+    Case(
+        "noop-100k",
+        "100,000 of them",
+        Job("noop", 100_000, deadline_s=1800),
+        QUEUES,
+        turns=1,
+        quick=5_000,
+    ),
     Case(
         "noop-1m",
         "1,000,000 of them",

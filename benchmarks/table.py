@@ -38,20 +38,23 @@ def summary(turns: Sequence[Turn]) -> dict[str, dict[str, Any]]:
     return {name: _row(own, ours if name != OURS.name else []) for name, own in by_side.items()}
 
 
-def _row(own: Sequence[Turn], ours: Sequence[Turn]) -> dict[str, Any]:
+def _row(every: Sequence[Turn], ours: Sequence[Turn]) -> dict[str, Any]:
+    # What did not end says nothing of the rate, but that it did not is told.
+    own = [one for one in every if not one.is_late] or every
+
     def middle(values: Sequence[float]) -> float:
         return round(statistics.median(values), 4)
 
     rates = sorted(one.per_s for one in own)
-    pairs = list(zip(ours, own, strict=False))
-    ratios = [our.per_s / their.per_s for our, their in pairs]
+    pairs = zip(ours, every, strict=False)
+    ratios = [our.per_s / their.per_s for our, their in pairs if their in own]
     return {
         "per_s": middle(rates),
         "least": round(rates[0], 2),
         "most": round(rates[-1], 2),
-        "turns": len(own),
+        "turns": len(every),
         "seconds": middle([one.seconds for one in own]),
-        "is_late": any(one.is_late for one in own),
+        "late": sum(one.is_late for one in every),
         "ratio": middle(ratios) if ratios else None,
         "cpu_ms": middle([one.cpu_s / one.items * 1000 for one in own]),
         "cores": middle([one.cpu_s / one.seconds for one in own]),
@@ -147,7 +150,8 @@ def _line(case: Case, name: str, row: dict[str, Any]) -> str:
 def _rate(case: Case, row: dict[str, Any]) -> str:
     if case.fill:
         seconds = f"{row['seconds']:.2f} s"
-        return f"not within {seconds}" if row["is_late"] else seconds
+        return f"not within {seconds}" if row["late"] else seconds
+    late = f", {row['late']} of {row['turns']} turns did not end" if row["late"] else ""
     spread = f" ({row['least']:.0f} to {row['most']:.0f})" if row["turns"] > 1 else ""
     steady = f", steady {row['steady_per_s']:.0f}" if row["steady_per_s"] else ""
-    return f"{row['per_s']:.0f}{spread}{steady}"
+    return f"{row['per_s']:.0f}{spread}{steady}{late}"

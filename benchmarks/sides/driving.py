@@ -41,7 +41,7 @@ class Job:
     size: int = 0
     url: str = ""
     waits: bool = True
-    deadline_s: float = 900.0
+    deadline_s: float = 240.0
 
     def arguments(self) -> Iterator[dict[str, Any]]:
         """The items themselves."""
