@@ -86,7 +86,10 @@ def feed(app: BatchqApp, own: Delivery, item_s: float) -> None:
     marks = (*_MARKS, f'"timelimit": {limits}')
     slot = _Slot(app, own)
     crew = crew_of(app, heart.owner(app.services), own.queue, marks)
-    until = time.monotonic() + max(FEED_S, min(MOST_FEED_S, FEED_ITEMS * item_s)) - item_s
+    # A time limit goes on from its item to what follows it, and leaves little more than a second.
+    has_limit = any(own.timelimit or ())
+    lasts_s = FEED_S if has_limit else max(FEED_S, min(MOST_FEED_S, FEED_ITEMS * item_s))
+    until = time.monotonic() + lasts_s - item_s
     with slot, crew:
         while time.monotonic() < until and not is_leaving():
             most = min(MOST, int(CHUNK_S / max(item_s, 1e-4)))

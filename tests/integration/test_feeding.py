@@ -322,3 +322,18 @@ def test_a_call_that_has_to_wait_goes_back_for_later_and_the_slot_to_its_worker(
     assert etas[1:] == [None] * 4
     assert app.services.ledger.leases(RUN, 1, 0)[1].owner == "later"
     assert not app.services.ledger.outcomes(RUN, 1, 0)
+
+
+def test_a_time_limit_leaves_no_time_for_more_items_that_take_long(
+    app, tasks, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(feeding, "FEED_S", 1.0)
+    send(app, step_of(tmp_path, timeout="5s"))
+    own = take_first(app)
+    assert own.timelimit
+    assert own.timelimit[0]
+
+    feed(app, own, 4.0)
+
+    assert tasks.called == []
+    assert len(queued(app)) == 5
