@@ -131,29 +131,29 @@ class _Slot:
         self.taker.drop()
 
     def run_one(self, crew: Crew) -> float | None:
-        """Runs the next item, taken with those of other slots; how long it took, None without one.
+        """Runs the next item, taken with those of other slots; how long it took by itself.
 
-        None also for one that has to wait: the worker is to see what else there is.
+        None without one, or for one that has to wait: the worker is to see what else there is.
         """
         if (one := crew.next()) is None:
             return None
         for part in self._parts:  # its own: nobody should wait for it
             crew.end(Ended(part))
         self._parts.clear()
-        has_ended = False
+        took_s = 0.0  # without the way to a Redis that may be far
 
         def keep(ref: ItemRef, outcome: Outcome) -> None:
-            nonlocal has_ended
+            nonlocal took_s
+            took_s = time.monotonic() - began
             crew.end(Ended(one.part.ended(Claim.RUN.value), (ref, outcome)))
-            has_ended = True
 
         began = time.monotonic()
         receipt = self._run(one, keep)
         if receipt.again_s:
             return None
-        if not has_ended:
+        if not took_s:  # it was stopped
             crew.end(Ended(one.part.ended(receipt.claim.value)))
-        return time.monotonic() - began
+        return took_s
 
     def run_many(self, most: int, marks: Sequence[str]) -> float | None:
         """Runs the next items, taken at once; how long one took, None if there are none."""

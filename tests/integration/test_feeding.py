@@ -337,3 +337,20 @@ def test_a_time_limit_leaves_no_time_for_more_items_that_take_long(
 
     assert tasks.called == []
     assert len(queued(app)) == 5
+
+
+def test_the_way_to_redis_does_not_make_items_long(app, tasks, tmp_path, monkeypatch):
+    send(app, step_of(tmp_path))
+    own, rounds = take_first(app), []
+    run_many = feeding._Slot.run_many
+
+    def counted(slot, most, marks):
+        rounds.append(most)
+        return run_many(slot, most, marks)
+
+    monkeypatch.setattr(feeding._Slot, "run_many", counted)
+    feed(app, own, LONG_S)
+
+    assert tasks.called == [1, 2, 3, 4, 5] == kept(app)
+    assert rounds
+    assert rounds[0] > 1
