@@ -24,7 +24,7 @@ from batchq.errors import QueueError
 from batchq.ledger import RedisLedger
 from batchq.settings import redis_client_url
 
-TARGETS_S = {"batchq --help": 0.3, "first item after submit": 3.0}
+TARGETS_S = {"batchq --help": 0.2, "first item after submit": 2.0}
 DEADLINE_S = 60
 MANIFEST = """
 name: startup
