@@ -126,7 +126,9 @@ class Running:
 
     def __init__(self, side: Side, number: int, kind: str, slots: int, url: str, log: Path) -> None:
         self.side = side
-        env = {**os.environ, URL: f"{url}/{number}", **dict(side.env)}
+        # What a side that is ended leaves behind goes with our own folder.
+        own = {URL: f"{url}/{number}", "TMPDIR": str(log.parent)}
+        env = {**os.environ, **own, **dict(side.env)}
         if side.environment:
             env.pop("PYTHONPATH", None)
         command = [side.python, str(HERE / "sides" / side.script), kind, str(slots)]
