@@ -151,7 +151,7 @@ class _Slot:
         receipt = self._run(one, keep)
         if receipt.again_s:
             return None
-        if not took_s:  # it was stopped
+        if receipt.claim is not Claim.RUN:  # else its outcome has been kept
             crew.end(Ended(one.part.ended(receipt.claim.value)))
         return took_s
 

@@ -1,4 +1,4 @@
-"""Says which items are so light that a slot may take their messages by itself (`queue.feeding`)."""
+"""Says which messages a slot may take by itself: those of light items (`queue.feeding`)."""
 
 from __future__ import annotations
 

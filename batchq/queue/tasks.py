@@ -16,7 +16,7 @@ from batchq.ports import Claim
 from batchq.queue import heart
 from batchq.queue.app import BatchqApp
 from batchq.queue.backend import Part
-from batchq.queue.feeding import MOST_FEED_S, Delivery, feed, run_delivered
+from batchq.queue.feeding import Delivery, feed, run_delivered
 from batchq.queue.light import may_go_on
 from batchq.queue.message import COLLATE_BATCH, RUN_ITEM, MessageRefused, decode_end, decode_message
 
@@ -59,7 +59,7 @@ def run_item_task(self: Task[Any, Any], message: dict[str, Any]) -> str:
         # would leave the chord open if the holder belongs to an earlier one.
         raise self.retry(countdown=HELD_AGAIN_S, max_retries=None)
     took_s = time.monotonic() - began
-    if took_s < MOST_FEED_S and may_go_on(self.request.headers):
+    if may_go_on(self.request.headers):
         _go_on(self, receipt.claim, took_s)
     return receipt.claim.value
 
